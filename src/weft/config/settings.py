@@ -1,0 +1,286 @@
+"""What a user can set, declared once. The text under each setting is its help and its documentation.
+
+The sections are the rooms of the house; `Settings` is the whole file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, strict=False)
+
+
+class ModelSettings(Section):
+    base: str
+    """A folder in Hugging Face's layout, or the name of a model on the hub."""
+    dtype: Literal["auto", "fp32", "bf16"] = "auto"
+    """Number format of the weights while training; auto: bf16 on a GPU, fp32 on a CPU."""
+    attention: str = "auto"
+    """The attention backend; auto: per-document attention, which keeps packed samples apart on every supported model."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+
+
+class AdapterSettings(Section):
+    kind: Literal["none", "lora"] = "lora"
+    """none trains all weights; lora trains low-rank updates (arXiv 2106.09685)."""
+    rank: int = Field(16, ge=1)
+    """Rank r of the update."""
+    alpha: float = Field(32.0, gt=0)
+    """Scale of the update: alpha / rank."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout on the adapter's input."""
+    targets: str | list[str] = "all-linear"
+    """Which modules get an adapter: all-linear (all but the head), or names."""
+
+
+class TaskSettings(Section):
+    path: str
+    """A file or a folder; every .jsonl, .json, .jsonl.gz and .json.gz below it belongs to the task."""
+    weight: float = Field(1.0, gt=0, allow_inf_nan=False)
+    """The task's w in the weightings `task` and `task_sample`."""
+    epochs: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """How often this task's rows are seen; without it, as `mixture.epochs` says."""
+    format: str = "auto"
+    """How a row is read; auto looks at the rows and tells what it found."""
+    train_on: Literal["all_answers", "last_answer"] = "all_answers"
+    """Which assistant turns are trained; a message's own `train` or `weight` goes before this."""
+
+
+class TemplateSettings(Section):
+    name: str = "auto"
+    """auto: the tokenizer's own chat template where it has one, else mftcoder. A name, or the path of a .jinja file."""
+    markers: dict[Literal["system", "user", "assistant", "tool"], str] = Field(default_factory=dict)
+    """Other role markers for a marker template, e.g. {user: "### Instruction:\\n"}."""
+    system: str | None = None
+    """A system message for conversations that have none."""
+
+
+class DataSettings(Section):
+    max_tokens: int | None = Field(None, ge=2)
+    """The longest sample, in tokens; without it, 4096 or the model's own limit if that is less."""
+    too_long: Literal["drop", "cut"] = "drop"
+    """What becomes of a longer one: drop it, or cut its prompt from the front (an answer is never cut)."""
+    packing: Literal["padding", "pack", "concat"] = "pack"
+    """How samples are laid into rows: one a row, whole samples side by side, or one stream cut every max_tokens."""
+    validation: float = Field(0.02, ge=0)
+    """Below 1: the share of each task's rows kept for validation; else about so many rows a task. Chosen by a hash of the row."""
+    test: float = Field(0.0, ge=0, lt=1)
+    """The share of each task's rows that is used neither for training nor for validation."""
+    cache: Path | None = None
+    """Where token stores lie; without it, `.weft-cache` beside the output folder."""
+    max_bad_rows: float = Field(0.1, ge=0, le=1)
+    """The share of a task's rows that may be unreadable before weft refuses to go on."""
+
+
+class MixtureSettings(Section):
+    by: Literal["rows", "weight", "temperature"] = "rows"
+    """How often a task is drawn: as often as it has rows, by `weights`, or by rows ** (1 / temperature)."""
+    epochs: float = Field(3.0, gt=0, allow_inf_nan=False)
+    """Passes over the mixture; one pass has as many samples as all tasks have training rows."""
+    weights: dict[str, float] = Field(default_factory=dict)
+    """For by: weight, each task's share of the samples (any positive numbers)."""
+    temperature: float = Field(2.0, ge=1, allow_inf_nan=False)
+    """For by: temperature; 1 is proportional to size, large is even."""
+    max_steps: int | None = Field(None, ge=1)
+    """Stop after so many optimizer steps."""
+
+
+class BatchSettings(Section):
+    tokens_per_step: int | None = Field(None, ge=1)
+    """Tokens in one optimizer step over all processes; 65536 where neither this nor samples_per_step is set."""
+    samples_per_step: int | None = Field(None, ge=1)
+    """Samples in one optimizer step over all processes, instead of tokens_per_step."""
+    tokens_per_micro_batch: int | None = Field(None, ge=1)
+    """Tokens in one forward pass; a matter of memory only, never of the result. Without it: 8192, or max_tokens if that is more."""
+
+
+class LossSettings(Section):
+    weighting: Literal["token", "sample", "task", "task_sample"] = "task"
+    """What counts the same in a step: every trained token, sample, task (by token mean), or task (by sample mean)."""
+
+
+class BalanceSettings(Section):
+    method: str = "fixed"
+    """How the tasks' weights move while training; fixed: they stay as set, uniform: all are 1."""
+
+
+class OptimizerSettings(Section):
+    kind: Literal["adamw"] = "adamw"
+    """AdamW (arXiv 1711.05101)."""
+    lr: float = Field(2e-4, gt=0, le=10, allow_inf_nan=False)
+    """Peak learning rate."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """The learning rate after the warm-up."""
+    warmup: float = Field(0.03, ge=0, allow_inf_nan=False)
+    """Linear warm-up: below 1 a share of all steps, else a number of steps."""
+    min_lr: float = Field(0.0, ge=0, allow_inf_nan=False)
+    """Where cosine and linear end."""
+    weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False)
+    """Decoupled weight decay, on matrices only."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's decay rates of the gradient's first and second moments."""
+    eps: float = Field(1e-8, gt=0)
+    """AdamW's epsilon."""
+    clip_norm: float = Field(1.0, ge=0, allow_inf_nan=False)
+    """Largest norm of the whole gradient; 0 never clips."""
+
+
+class ValidateSettings(Section):
+    every: int = Field(100, ge=1)
+    """Validate all tasks every so many steps (and before the first and after the last)."""
+    stop_after: int | None = Field(None, ge=1)
+    """Stop when the validation loss has not improved so many times in a row."""
+
+
+class SaveSettings(Section):
+    every: int = Field(100, ge=1)
+    """Save a checkpoint every so many steps."""
+    keep: int = Field(3, ge=1)
+    """How many of the newest checkpoints stay; the best by validation stays too."""
+
+
+class EngineSettings(Section):
+    kind: Literal["auto", "local", "ddp"] = "auto"
+    """auto: local for one process, ddp for several."""
+    processes: int = Field(1, ge=1)
+    """Processes that weft starts on this machine; leave it at 1 under torchrun or accelerate launch."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto: a GPU where there is one."""
+    threads: int | None = Field(None, ge=1)
+    """CPU threads of each process; without it, what torch chooses."""
+
+
+def _as_path(value: Any) -> Any:
+    return {"path": value} if isinstance(value, str) else value
+
+
+def _as_name(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+class Settings(Section):
+    """Everything that makes a run."""
+
+    model: ModelSettings
+    """The base model."""
+    adapter: AdapterSettings = AdapterSettings()
+    """What is trained."""
+    tasks: dict[str, Annotated[TaskSettings, BeforeValidator(_as_path)]] = Field(min_length=1)
+    """The tasks by name, each a path or a section of its own."""
+    template: Annotated[TemplateSettings, BeforeValidator(_as_name)] = TemplateSettings()
+    """How a conversation becomes text."""
+    data: DataSettings = DataSettings()
+    """How text becomes rows of tokens."""
+    mixture: MixtureSettings = MixtureSettings()
+    """How often each task is seen."""
+    batch: BatchSettings = BatchSettings()
+    """How large a step is, and how it is cut."""
+    loss: LossSettings = LossSettings()
+    """What counts the same."""
+    balance: BalanceSettings = BalanceSettings()
+    """How task weights move."""
+    optimizer: OptimizerSettings = OptimizerSettings()
+    """How the weights learn."""
+    validate_: ValidateSettings = Field(ValidateSettings(), alias="validate")
+    """When to look at held-out rows."""
+    save: SaveSettings = SaveSettings()
+    """When to write checkpoints."""
+    engine: EngineSettings = EngineSettings()
+    """On what it runs."""
+    track: list[Literal["tensorboard"]] = Field(default_factory=list)
+    """Trackers beside metrics.jsonl."""
+    output: Path
+    """The run's folder."""
+    seed: int = Field(17, ge=0, lt=2**63)
+    """Decides the order of the data, the adapter's start and dropout."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, populate_by_name=True, serialize_by_alias=True
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Settings:
+        faults = list(_conflicts(self))
+        if faults:
+            raise ValueError("\n".join(faults))
+        return self
+
+    @property
+    def max_tokens(self) -> int:
+        """The longest sample in tokens, with its default filled in (the model's own limit is the resolver's business)."""
+        return self.data.max_tokens or 4096
+
+    @property
+    def tokens_per_micro_batch(self) -> int:
+        """The capacity of one forward pass in tokens, with its default filled in."""
+        return self.batch.tokens_per_micro_batch or max(8192, self.max_tokens)
+
+    @property
+    def tokens_per_step(self) -> int:
+        """The capacity of one optimizer step in tokens, where samples_per_step does not decide."""
+        return self.batch.tokens_per_step or max(65536, self.max_tokens)
+
+    @property
+    def cache(self) -> Path:
+        """The folder of token stores."""
+        return self.data.cache or self.output.parent / ".weft-cache"
+
+
+def _conflicts(settings: Settings) -> list[str]:
+    """Every combination of settings that can't be honoured together, as `section.setting: message`."""
+    faults = []
+    batch, data = settings.batch, settings.data
+    if batch.tokens_per_step and batch.samples_per_step:
+        faults.append("batch.samples_per_step: is set beside tokens_per_step; keep one of the two")
+    if batch.tokens_per_step and data.max_tokens and batch.tokens_per_step < data.max_tokens:
+        faults.append(
+            f"batch.tokens_per_step: {batch.tokens_per_step} is less than data.max_tokens {data.max_tokens}; "
+            "a step must hold the longest sample: raise it or lower data.max_tokens"
+        )
+    if batch.tokens_per_micro_batch and data.max_tokens and batch.tokens_per_micro_batch < data.max_tokens:
+        faults.append(
+            f"batch.tokens_per_micro_batch: {batch.tokens_per_micro_batch} is less than data.max_tokens {data.max_tokens}; "
+            "a micro-batch must hold the longest sample: raise it or lower data.max_tokens"
+        )
+    if settings.mixture.weights and settings.mixture.by != "weight":
+        faults.append(f"mixture.weights: has no effect with mixture.by: {settings.mixture.by}; set mixture.by: weight")
+    if settings.mixture.by == "weight":
+        missing = [task for task in settings.tasks if task not in settings.mixture.weights]
+        if missing:
+            faults.append(f"mixture.weights: no weight for {', '.join(missing)}; mixture.by: weight needs one for every task")
+    faults += [
+        f"mixture.weights.{task}: there is no such task; the tasks are {', '.join(settings.tasks)}"
+        for task in settings.mixture.weights
+        if task not in settings.tasks
+    ]
+    faults += [
+        f"mixture.weights.{task}: {weight} is not a positive number"
+        for task, weight in settings.mixture.weights.items()
+        if not 0 < weight < float("inf")
+    ]
+    if settings.mixture.by != "rows":
+        faults += [
+            f"tasks.{name}.epochs: has no effect with mixture.by: {settings.mixture.by}; use mixture.by: rows"
+            for name, task in settings.tasks.items()
+            if task.epochs is not None
+        ]
+    faults += [
+        f"tasks.{name}: a task's name is letters, digits, '_', '-' and '.' (at most 100), for it names files"
+        for name in settings.tasks
+        if not _is_safe_name(name)
+    ]
+    if settings.optimizer.min_lr > settings.optimizer.lr:
+        faults.append(f"optimizer.min_lr: {settings.optimizer.min_lr} is above optimizer.lr {settings.optimizer.lr}")
+    if settings.engine.kind == "local" and settings.engine.processes > 1:
+        faults.append(f"engine.kind: local runs one process, not engine.processes {settings.engine.processes}; use ddp or auto")
+    return faults
+
+
+def _is_safe_name(name: str) -> bool:
+    return 0 < len(name) <= 100 and name[0] not in ".-" and all(c.isalnum() or c in "_-." for c in name)

@@ -1,0 +1,85 @@
+"""The types that cross rooms; no logic.
+
+Shape suffixes used everywhere: T tokens of a flat row, S samples, K tasks, D hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
+
+JsonValue: TypeAlias = "None | bool | int | float | str | list[JsonValue] | dict[str, JsonValue]"
+JsonObject: TypeAlias = "dict[str, JsonValue]"
+
+TEXT_ROLE = "text"
+"""The role of the single message of a plain document: all of it is trained and no template is applied."""
+
+ROLES = ("system", "user", "assistant", "tool", TEXT_ROLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn. `weight` is how much its tokens are trained; None leaves that to the task's `train_on`."""
+
+    role: str
+    content: str
+    weight: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """What a row means, whatever its format was."""
+
+    messages: tuple[Message, ...]
+
+
+class RowId(NamedTuple):
+    """Where a row stands: the file relative to the task's folder and the 1-based line (or item of a JSON array)."""
+
+    file: str
+    line: int
+
+    def of(self, task: str) -> str:
+        """The public name of the row: `task:file:line`."""
+        return f"{task}:{self.file}:{self.line}"
+
+
+class Piece(NamedTuple):
+    """A stretch of rendered text.
+
+    `weight` 0.0 is context, above 0.0 is trained. `control` marks text that the template wrote: only there do strings such as
+    `</s>` stand for control tokens; in what a user wrote they stay text.
+    """
+
+    text: str
+    weight: float
+    control: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A row that is not used, and why. `reason` is a short stable key for counting; `detail` is for people."""
+
+    row: RowId
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskLedger:
+    """What became of a task's rows; `read == used + quarantined + sum(dropped.values())` always holds."""
+
+    task: str
+    format: str
+    read: int
+    used: int
+    quarantined: int
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    cut: int = 0
+    train_rows: int = 0
+    validation_rows: int = 0
+    test_rows: int = 0
+    tokens: int = 0
+    trained_tokens: int = 0
+    rejects: Sequence[Reject] = ()
