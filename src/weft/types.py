@@ -5,7 +5,7 @@ Shape suffixes used everywhere: T tokens of a flat row, S samples, K tasks, D hi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
@@ -49,12 +49,14 @@ class Piece(NamedTuple):
     """A stretch of rendered text.
 
     `weight` 0.0 is context, above 0.0 is trained. `control` marks text that the template wrote: only there do strings such as
-    `</s>` stand for control tokens; in what a user wrote they stay text.
+    `</s>` stand for control tokens; in what a user wrote they stay text. `cut`: generation starts or ends before this piece, so
+    no token may reach over its start.
     """
 
     text: str
     weight: float
     control: bool
+    cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +79,21 @@ class TaskLedger:
     quarantined: int
     dropped: Mapping[str, int] = field(default_factory=dict)
     cut: int = 0
-    train_rows: int = 0
-    validation_rows: int = 0
-    test_rows: int = 0
     tokens: int = 0
     trained_tokens: int = 0
-    rejects: Sequence[Reject] = ()
+
+
+class Progress(NamedTuple):
+    """How far a long piece of work has come. `total` is 0 where it is not known; `note` is one line for people."""
+
+    what: str
+    done: int
+    total: int
+    note: str = ""
+
+
+ProgressHook: TypeAlias = Callable[[Progress], None]
+
+
+def silent(_: Progress) -> None:
+    """The hook that tells nobody."""

@@ -143,6 +143,8 @@ class SaveSettings(Section):
     """Save a checkpoint every so many steps."""
     keep: int = Field(3, ge=1)
     """How many of the newest checkpoints stay; the best by validation stays too."""
+    final: Literal["last", "best"] = "last"
+    """Which weights become the result: those after the last step, or those with the lowest validation loss."""
 
 
 class EngineSettings(Section):
@@ -248,12 +250,18 @@ def _conflicts(settings: Settings) -> list[str]:
             f"batch.tokens_per_micro_batch: {batch.tokens_per_micro_batch} is less than data.max_tokens {data.max_tokens}; "
             "a micro-batch must hold the longest sample: raise it or lower data.max_tokens"
         )
+    if batch.samples_per_step and data.packing == "concat":
+        faults.append(
+            "batch.samples_per_step: data.packing: concat makes one stream of all samples; set batch.tokens_per_step instead"
+        )
     if settings.mixture.weights and settings.mixture.by != "weight":
         faults.append(f"mixture.weights: has no effect with mixture.by: {settings.mixture.by}; set mixture.by: weight")
     if settings.mixture.by == "weight":
         missing = [task for task in settings.tasks if task not in settings.mixture.weights]
         if missing:
-            faults.append(f"mixture.weights: no weight for {', '.join(missing)}; mixture.by: weight needs one for every task")
+            faults.append(
+                f"mixture.weights: no weight for {', '.join(missing)}; mixture.by: weight needs one for every task"
+            )
     faults += [
         f"mixture.weights.{task}: there is no such task; the tasks are {', '.join(settings.tasks)}"
         for task in settings.mixture.weights
@@ -278,7 +286,9 @@ def _conflicts(settings: Settings) -> list[str]:
     if settings.optimizer.min_lr > settings.optimizer.lr:
         faults.append(f"optimizer.min_lr: {settings.optimizer.min_lr} is above optimizer.lr {settings.optimizer.lr}")
     if settings.engine.kind == "local" and settings.engine.processes > 1:
-        faults.append(f"engine.kind: local runs one process, not engine.processes {settings.engine.processes}; use ddp or auto")
+        faults.append(
+            f"engine.kind: local runs one process, not engine.processes {settings.engine.processes}; use ddp or auto"
+        )
     return faults
 
 

@@ -1,0 +1,148 @@
+"""Make the quickstart's base model: a tokenizer and a small Llama, trained from nothing on text of our own making.
+
+    python examples/quickstart/make_base.py
+
+About ten minutes on two cores. The model has read the material of the tasks (corpus.py) and has never seen a task: no
+role markers, no prompts, no held-out answers. The loop is bare PyTorch on purpose: pretraining is not weft's business.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import torch
+from corpus import documents, lexicon
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+HERE = Path(__file__).resolve().parent
+SEED = 17
+EOS, PAD = "<|end|>", "<|pad|>"
+ROW_TOKENS = 192
+
+
+def held_out_answers() -> set[str]:
+    """Every answer that a held-out prompt asks for."""
+    answers = set()
+    for path in sorted((HERE / "held_out").glob("*.jsonl")):
+        for line in path.read_text().splitlines():
+            answers.add(json.loads(line)["messages"][-1]["content"])
+    return answers
+
+
+def train_tokenizer(texts: list[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    """Byte-level BPE; a word, a digit or a run of signs takes the space before it, and every digit stands alone."""
+    tokenizer = Tokenizer(models.BPE())
+    pieces = Regex(r" ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(pieces, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[EOS, PAD],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token=EOS, pad_token=PAD, model_max_length=256, clean_up_tokenization_spaces=False
+    )
+
+
+def rows(texts: Iterator[str], tokenizer: PreTrainedTokenizerFast) -> Iterator[list[int]]:
+    """Rows of ROW_TOKENS ids: documents one after another, each row beginning with the beginning of one."""
+    row: list[int] = []
+    while True:
+        for ids in tokenizer(list(islice(texts, 1000)))["input_ids"]:
+            row += [*ids, tokenizer.eos_token_id]
+            if len(row) >= ROW_TOKENS:
+                yield row[:ROW_TOKENS]
+                row = []
+
+
+def new_model(tokenizer: PreTrainedTokenizerFast, hidden_size: int, num_layers: int) -> LlamaForCausalLM:
+    torch.manual_seed(SEED)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=hidden_size,
+            intermediate_size=3 * hidden_size,
+            num_hidden_layers=num_layers,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            max_position_embeddings=256,
+            tie_word_embeddings=True,
+            initializer_range=0.05,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def pretrain(model: LlamaForCausalLM, batches: Iterator[list[int]], num_steps: int, rows_per_step: int) -> None:
+    """Muon (arXiv 2502.16982) on the layers' matrices, AdamW on the rest; warm-up, then linear to zero."""
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
+    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
+    optimizers = [
+        torch.optim.Muon(matrices, lr=0.01, weight_decay=0.0, adjust_lr_fn="original"),
+        torch.optim.AdamW(others, lr=0.004, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+
+    def pace(step: int) -> float:
+        return min((step + 1) / 30, 1.15 * (1 - step / num_steps), 1.0)
+
+    schedules = [torch.optim.lr_scheduler.LambdaLR(optimizer, pace) for optimizer in optimizers]
+    started = time.monotonic()
+    for step in range(num_steps):
+        ids_BT = torch.tensor(list(islice(batches, rows_per_step)))
+        loss = model(input_ids=ids_BT, labels=ids_BT).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer, schedule in zip(optimizers, schedules, strict=True):
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+        if step % 50 == 0 or step == num_steps - 1:
+            assert math.isfinite(loss.item())
+            seconds = time.monotonic() - started
+            print(f"step {step:5}  loss {loss.item():.3f}  {seconds:.0f} s", file=sys.stderr, flush=True)
+
+
+def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """The usual folder; weights as bf16, half the size of what they were trained in."""
+    model.generation_config = GenerationConfig(
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, do_sample=False
+    )
+    model.to(torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=HERE / "base")
+    parser.add_argument("--steps", type=int, default=1600)
+    parser.add_argument("--rows-per-step", type=int, default=16)
+    parser.add_argument("--vocab-size", type=int, default=2048)
+    parser.add_argument("--hidden-size", type=int, default=128)
+    parser.add_argument("--layers", type=int, default=4)
+    options = parser.parse_args()
+    torch.set_num_threads(2)
+    texts = documents(SEED, held_out_answers())
+    tokenizer = train_tokenizer([*islice(texts, 6000), *[lexicon()] * 100], options.vocab_size)
+    model = new_model(tokenizer, options.hidden_size, options.layers)
+    print(f"{model.num_parameters():,} parameters, {len(tokenizer)} tokens", file=sys.stderr)
+    pretrain(model, rows(texts, tokenizer), options.steps, options.rows_per_step)
+    save(model, tokenizer, options.output)
+
+
+if __name__ == "__main__":
+    main()

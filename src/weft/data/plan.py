@@ -1,0 +1,224 @@
+"""The plan: which samples are in optimizer step n, and how they are cut into micro-batches. A pure function, nothing is drawn.
+
+    passes ─► rows of max_tokens (best-fit-decreasing) ─► steps of tokens_per_step ─► micro-batches ─► ranks
+              or: steps of samples_per_step ────────────┘
+
+What is *in* a step depends on the settings, the seed and the data alone. How it is *cut* (tokens per micro-batch, padding or
+packing, number of ranks) never changes what is in it, nor therefore its gradient. Position in a run is one integer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from weft.config.settings import Settings
+from weft.data.mixture import Mixture, plan_mixture, stable_seed
+from weft.data.packing import best_fit_decreasing, padded_groups
+from weft.data.prepare import Prepared
+from weft.data.store import Store
+from weft.errors import DataError
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+class Parts(NamedTuple):
+    """Samples, or pieces of samples, of a step. All arrays have one entry a part (suffix P)."""
+
+    task_P: Ints
+    sample_P: Ints  # in the task's store
+    start_P: Ints
+    stop_P: Ints
+
+    @property
+    def length_P(self) -> Ints:
+        return self.stop_P - self.start_P
+
+    def take(self, index: npt.NDArray[np.integer] | slice) -> Parts:
+        return Parts(*(array[index] for array in self))
+
+    def __bool__(self) -> bool:
+        return len(self.task_P) > 0
+
+
+def join(parts: Sequence[Parts]) -> Parts:
+    return Parts(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimizer step: its parts in their order, and the same parts cut into micro-batches."""
+
+    number: int
+    parts: Parts
+    micro_batches: tuple[Parts, ...]
+
+    def of_rank(self, rank: int, ranks: int) -> list[tuple[int, Parts]]:
+        """The (number, micro-batch) pairs that a rank computes: longest first, each to the rank with the least to do."""
+        load = [0] * ranks
+        mine = []
+        tokens = [int(parts.length_P.sum()) for parts in self.micro_batches]
+        for number in sorted(range(len(tokens)), key=lambda i: (-tokens[i], i)):
+            chosen = load.index(min(load))
+            load[chosen] += tokens[number]
+            if chosen == rank:
+                mine.append(number)
+        return [(number, self.micro_batches[number]) for number in sorted(mine)]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All steps of a run. `step(n)` for n in 0 .. num_steps - 1."""
+
+    settings: Settings
+    stores: tuple[Store, ...]
+    mixture: Mixture
+
+    @cached_property
+    def train_samples(self) -> list[Ints]:
+        """Per task, the store's samples in the training split."""
+        data = self.settings.data
+        return [store.split("train", data.validation, data.test) for store in self.stores]
+
+    @cached_property
+    def _steps_of_passes(self) -> list[list[Parts]]:
+        """Every step's parts; steps go on across the borders of passes, so only the last may be small."""
+        settings = self.settings
+        rows: list[Parts] = []
+        per_step = settings.batch.samples_per_step
+        for number in range(self.mixture.num_passes):
+            parts = self._pass(number)
+            if not parts:
+                continue
+            if per_step:
+                rows += _each(parts)
+            elif settings.data.packing == "concat":
+                rows += _concatenated(parts, settings.max_tokens)
+            else:
+                rows += _packed(parts, settings.max_tokens, stable_seed(settings.seed, "rows", number))
+        size = per_step or max(1, settings.tokens_per_step // settings.max_tokens)
+        steps = [rows[start : start + size] for start in range(0, len(rows), size)]
+        return steps[: settings.mixture.max_steps]
+
+    @property
+    def num_steps(self) -> int:
+        return len(self._steps_of_passes)
+
+    def step(self, number: int) -> Step:
+        parts = join(self._steps_of_passes[number])
+        return Step(number, parts, tuple(cut(parts, self.settings.tokens_per_micro_batch, self.settings.data.packing)))
+
+    def _pass(self, number: int) -> Parts:
+        task_S, index_S = self.mixture.samples(number)
+        sample_S = np.empty_like(index_S)
+        length_S = np.empty_like(index_S)
+        for task, (store, samples) in enumerate(zip(self.stores, self.train_samples, strict=True)):
+            mine = task_S == task
+            sample_S[mine] = samples[index_S[mine]]
+            length_S[mine] = store.length_S[sample_S[mine]]
+        return Parts(task_S, sample_S, np.zeros_like(length_S), length_S)
+
+    def trained_P(self, parts: Parts) -> Floats:
+        """Σ of the token weights of each part; its first token counts nothing, for nothing predicts it."""
+        trained_P = np.empty(len(parts.task_P))
+        for task, store in enumerate(self.stores):
+            mine = np.flatnonzero(parts.task_P == task)
+            trained_P[mine] = store.trained_S[parts.sample_P[mine]]
+        whole_P = parts.length_P == self._whole_length(parts)
+        for index in np.flatnonzero(~whole_P).tolist():
+            weight_T = self.stores[parts.task_P[index]].sample(int(parts.sample_P[index])).weight_T
+            trained_P[index] = weight_T[parts.start_P[index] + 1 : parts.stop_P[index]].sum(dtype=np.float64)
+        return trained_P
+
+    def _whole_length(self, parts: Parts) -> Ints:
+        length_P = np.empty_like(parts.task_P)
+        for task, store in enumerate(self.stores):
+            mine = parts.task_P == task
+            length_P[mine] = store.length_S[parts.sample_P[mine]]
+        return length_P
+
+    def names(self, parts: Parts) -> list[str]:
+        """The public ids of a step's samples, in order."""
+        pairs = zip(parts.task_P.tolist(), parts.sample_P.tolist(), strict=True)
+        return [self.stores[task].name(sample) for task, sample in pairs]
+
+    def validation(self) -> list[Parts]:
+        """All validation samples, cut into micro-batches; the same whatever the packing of training is."""
+        data = self.settings.data
+        found = []
+        for task, store in enumerate(self.stores):
+            sample_S = store.split("validation", data.validation, data.test)
+            length_S = store.length_S[sample_S]
+            found.append(Parts(np.full(len(sample_S), task), sample_S, np.zeros_like(sample_S), length_S))
+        parts = join(found)
+        if data.packing == "concat":
+            parts = join([parts.take(slice(0, 0)), *_concatenated(parts, self.settings.max_tokens)])
+        return cut(parts, self.settings.tokens_per_micro_batch, "pack") if parts else []
+
+
+def make_plan(settings: Settings, prepared: Prepared) -> Plan:
+    """The plan of a run. Raises DataError where there is nothing to do."""
+    data = settings.data
+    sizes = {store.task: len(store.split("train", data.validation, data.test)) for store in prepared.stores}
+    epochs = {name: task.epochs for name, task in settings.tasks.items()}
+    mixture = plan_mixture(settings.mixture, sizes, epochs, settings.seed)
+    plan = Plan(settings, prepared.stores, mixture)
+    if not plan.num_steps:
+        raise DataError("the mixture holds no sample: raise mixture.epochs or add rows")
+    return plan
+
+
+def cut(parts: Parts, capacity: int, packing: str) -> list[Parts]:
+    """A step's parts as micro-batches of at most `capacity` tokens (padding counted with packing: padding)."""
+    if packing == "padding":
+        group_P = padded_groups(parts.length_P, capacity)
+    elif packing == "concat":
+        filled = np.cumsum(parts.length_P)
+        group_P, start = np.zeros(len(filled), dtype=np.int64), 0
+        for index in range(1, len(filled)):
+            before = filled[start - 1] if start else 0
+            if filled[index] - before > capacity:
+                start = index
+            group_P[index] = group_P[index - 1] + (start == index)
+    else:
+        group_P = best_fit_decreasing(parts.length_P, capacity)
+    order = np.argsort(group_P, kind="stable")
+    borders = np.flatnonzero(np.diff(group_P[order])) + 1
+    return [parts.take(index) for index in np.split(order, borders)]
+
+
+def _each(parts: Parts) -> list[Parts]:
+    return [parts.take(slice(i, i + 1)) for i in range(len(parts.task_P))]
+
+
+def _packed(parts: Parts, capacity: int, seed: int) -> list[Parts]:
+    """Rows of whole samples, as few as best-fit-decreasing finds, in random order."""
+    row_P = best_fit_decreasing(parts.length_P, capacity)
+    order = np.argsort(row_P, kind="stable")
+    rows = np.split(order, np.flatnonzero(np.diff(row_P[order])) + 1)
+    return [parts.take(rows[i]) for i in np.random.default_rng(seed).permutation(len(rows))]
+
+
+def _concatenated(parts: Parts, capacity: int) -> list[Parts]:
+    """The parts as one stream, cut every `capacity` tokens; a cut sample goes on in the next row, as a part of its own."""
+    return list(_stream_rows(parts, capacity))
+
+
+def _stream_rows(parts: Parts, capacity: int) -> Iterator[Parts]:
+    end_P = np.cumsum(parts.length_P)
+    begin_P = end_P - parts.length_P
+    total = int(end_P[-1]) if len(end_P) else 0
+    for start in range(0, total, capacity):
+        stop = min(start + capacity, total)
+        first, last = np.searchsorted(end_P, start, side="right"), np.searchsorted(begin_P, stop, side="left")
+        row = parts.take(slice(int(first), int(last)))
+        begin = begin_P[first:last]
+        yield Parts(
+            row.task_P, row.sample_P, row.start_P + np.maximum(start - begin, 0), row.start_P + np.minimum(stop - begin, row.length_P)
+        )

@@ -1,0 +1,89 @@
+"""What makes a run this run: a resumed run must be the same in all of it, or it is refused with the difference."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from weft.config.settings import Settings
+from weft.data.prepare import Prepared, digest
+from weft.errors import CheckpointError
+from weft.files import write_json
+from weft.types import JsonObject
+
+FILE = "run.json"
+
+_FREE = {
+    "output",
+    "save",
+    "track",
+    "engine",
+    "model.gradient_checkpointing",
+    "batch.tokens_per_micro_batch",
+    "data.cache",
+    "data.max_bad_rows",
+}
+"""Settings that never change what is learned, so they may change on a resume."""
+
+
+def describe(settings: Settings, prepared: Prepared) -> JsonObject:
+    """The identity of a run: settings that matter, and fingerprints of what they point to."""
+    base = Path(settings.model.base)
+    weights = {
+        file.name: digest(file, settings.cache) for file in sorted(base.glob("*.safetensors")) + sorted(base.glob("config.json"))
+    } if base.is_dir() else {}  # fmt: skip
+    data: JsonObject = {store.task: store.folder.name.rpartition("-")[2] for store in prepared.stores}
+    return {
+        "format": 1,
+        "settings": {key: value for key, value in _flat(settings.model_dump(mode="json")).items() if not _is_free(key)},
+        "data": data,
+        "template": prepared.template.fingerprint,
+        "tokenizer": prepared.tokenizer.fingerprint,
+        "base": {**weights},
+    }
+
+
+def check(folder: Path, identity: JsonObject) -> None:
+    """Write the identity into a new run's folder, or compare it with the one there. Raises CheckpointError with the differences."""
+    file = folder / FILE
+    if not file.is_file():
+        write_json(file, identity)
+        return
+    try:
+        before = json.loads(file.read_text("utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{file}: not readable as JSON ({error}); this folder can't be resumed, choose another output") from error
+    old, new = _flat(before), _flat(json.loads(json.dumps(identity)))
+    differences = [
+        f"  {_name(key)}: was {_short(old.get(key))}, is {_short(new.get(key))}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+    ]
+    if differences:
+        raise CheckpointError(
+            f"{folder} holds a run that was made otherwise; resuming it would mix two runs. Changed since:\n"
+            + "\n".join(differences)
+            + "\nUndo the change, or set output to another folder."
+        )
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict) or (prefix and not value):
+        return {prefix: value}
+    return {k: v for key, inner in value.items() for k, v in _flat(inner, f"{prefix}.{key}" if prefix else str(key)).items()}
+
+
+def _is_free(key: str) -> bool:
+    return any(key == free or key.startswith(free + ".") for free in _FREE)
+
+
+def _name(key: str) -> str:
+    room, _, rest = key.partition(".")
+    words = {"data": f"data of task {rest}", "base": f"base model file {rest}"}
+    return rest if room == "settings" else words.get(room, room)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:20] + "…"
