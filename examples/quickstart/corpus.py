@@ -4,6 +4,7 @@ Cards of SQL, glossaries, notes beside asserts, records and dates, guides to hou
 markers, none of the tasks' prompts, and no answer of a held-out prompt: a card that holds one is thrown away.
 """
 
+# ruff: noqa: SIM905  (lists of words read best as text)
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -11,15 +12,14 @@ from random import Random
 
 import world
 
-
 PLAIN = (
-    "a about after all an and answer are as assistant at back be because before but by call called can come could day did "
-    "do does English every extract few find first for from function get given give go good had has have hello help here hi "
-    "his how human I if in into is it its know last late like line list little long make many may me my name new no not "
-    "now of on one only or order ordered our out over part pay question read return returns right said say see sent she "
-    "shop should show small so sold some Spanish JSON stay such system take test than thank that the their them then there "
-    "these they thing this time to translate two under up us use very want was way we well were what when where which "
-    "who will with word work would write year you your bot"
+    "a about after all an and answer are as assistant at back be because before but by call called can come could "
+    "day did do does English every extract few find first for from function get given give go good had has have "
+    "hello help here hi his how human I if in into is it its know last late like line list little long make many "
+    "may me my name new no not now of on one only or order ordered our out over part pay question read return "
+    "returns right said say see sent she shop should show small so sold some Spanish JSON stay such system take "
+    "test than thank that the their them then there these they thing this time to translate two under up us use "
+    "very want was way we well were what when where which who will with word work would write year you your bot"
 ).split()
 """Common words, so that the base model does not spell ordinary English letter by letter."""
 
@@ -54,7 +54,9 @@ def query_card(rng: Random) -> tuple[str, str]:
         goal = f"{rng.choice(words[query.function].split())} {columns}"
     elif query.kind == "top":
         word = rng.choice(["largest", "highest"] if query.descending else ["smallest", "lowest"])
-        goal = rng.choice([f"{columns}, {query.limit} of {word} {query.order}", f"{query.limit} by {word} {query.order}"])
+        goal = rng.choice(
+            [f"{columns}, {query.limit} of {word} {query.order}", f"{query.limit} by {word} {query.order}"]
+        )
     else:
         goal = rng.choice([columns, f"{columns} of {query.table.many}"])
     note = rng.choice(["-- {t} / {g} / {c}", "# {g} from {t}; {c}", "{t}: {g} [{c}]"])

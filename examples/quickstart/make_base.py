@@ -53,7 +53,11 @@ def train_tokenizer(texts: list[str], vocab_size: int) -> PreTrainedTokenizerFas
     )
     tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token=EOS, pad_token=PAD, model_max_length=256, clean_up_tokenization_spaces=False
+        tokenizer_object=tokenizer,
+        eos_token=EOS,
+        pad_token=PAD,
+        model_max_length=256,
+        clean_up_tokenization_spaces=False,
     )
 
 
@@ -61,8 +65,8 @@ def rows(texts: Iterator[str], tokenizer: PreTrainedTokenizerFast) -> Iterator[l
     """Rows of ROW_TOKENS ids: documents one after another, each row beginning with the beginning of one."""
     row: list[int] = []
     while True:
-        for ids in tokenizer(list(islice(texts, 1000)))["input_ids"]:
-            row += [*ids, tokenizer.eos_token_id]
+        for encoding in tokenizer.backend_tokenizer.encode_batch(list(islice(texts, 1000))):
+            row += [*encoding.ids, tokenizer.eos_token_id]
             if len(row) >= ROW_TOKENS:
                 yield row[:ROW_TOKENS]
                 row = []
@@ -88,12 +92,46 @@ def new_model(tokenizer: PreTrainedTokenizerFast, hidden_size: int, num_layers: 
     )
 
 
+class Muon(torch.optim.Optimizer):
+    """Momentum, made orthogonal by Newton-Schulz steps (K. Jordan, 2024); fp32, matrices of one shape at a time.
+
+    torch.optim.Muon does the same in bf16, which a CPU is slow at.
+    """
+
+    def __init__(self, matrices: list[torch.nn.Parameter], lr: float) -> None:
+        super().__init__(matrices, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        by_shape: dict[torch.Size, list[torch.nn.Parameter]] = {}
+        for matrix in self.param_groups[0]["params"]:
+            by_shape.setdefault(matrix.shape, []).append(matrix)
+        for matrices in by_shape.values():
+            for matrix in matrices:
+                self.state[matrix].setdefault("momentum", torch.zeros_like(matrix)).lerp_(matrix.grad, 0.05)
+            update_NIO = torch.stack([m.grad.lerp(self.state[m]["momentum"], 0.95) for m in matrices])
+            update_NIO = orthogonal(update_NIO) * max(1, update_NIO.shape[1] / update_NIO.shape[2]) ** 0.5
+            for matrix, update_IO in zip(matrices, update_NIO, strict=True):
+                matrix.add_(update_IO, alpha=-self.param_groups[0]["lr"])
+
+
+def orthogonal(matrix_NIO: torch.Tensor) -> torch.Tensor:
+    """Each matrix with its singular values brought close to one."""
+    tall = matrix_NIO.shape[1] > matrix_NIO.shape[2]
+    x_NIO = matrix_NIO.mT if tall else matrix_NIO
+    x_NIO = x_NIO / (x_NIO.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(5):
+        a_NII = x_NIO @ x_NIO.mT
+        x_NIO = 3.4445 * x_NIO + (-4.775 * a_NII + 2.0315 * a_NII @ a_NII) @ x_NIO
+    return x_NIO.mT if tall else x_NIO
+
+
 def pretrain(model: LlamaForCausalLM, batches: Iterator[list[int]], num_steps: int, rows_per_step: int) -> None:
-    """Muon (arXiv 2502.16982) on the layers' matrices, AdamW on the rest; warm-up, then linear to zero."""
+    """Muon on the layers' matrices, AdamW on the rest; a short warm-up, then down to zero."""
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
     optimizers = [
-        torch.optim.Muon(matrices, lr=0.01, weight_decay=0.0, adjust_lr_fn="original"),
+        Muon(matrices, lr=0.01),
         torch.optim.AdamW(others, lr=0.004, betas=(0.9, 0.98), weight_decay=0.0),
     ]
 

@@ -29,12 +29,13 @@ def sql(rng: Random) -> Conversation:
     """A question in English, answered by SQL."""
     query = world.draw_query(rng)
     table, columns = query.table, " and ".join(query.columns)
-    where = " and ".join(
-        f"{c.column} {({'=': '', '>': 'over ', '<': 'under '}[c.sign])}{c.value}" for c in query.conditions
-    )
+    signs = {"=": "", ">": "over ", "<": "under "}
+    where = " and ".join(f"{c.column} {signs[c.sign]}{c.value}" for c in query.conditions)
     scope = f" with {where}" if where else ""
     if query.kind == "rows":
-        question = rng.choice([f"Show the {columns} of every {table.one}{scope}.", f"List the {columns} of {table.many}{scope}."])
+        question = rng.choice(
+            [f"Show the {columns} of every {table.one}{scope}.", f"List the {columns} of {table.many}{scope}."]
+        )
     elif query.kind == "count":
         question = rng.choice([f"How many {table.many} are there{scope}?", f"Count the {table.many}{scope}."])
     elif query.kind == "aggregate":
@@ -50,14 +51,19 @@ def translate(rng: Random) -> Conversation:
     """An English sentence, answered in Spanish."""
     sentence = world.draw_sentence(rng)
     ask = rng.choice(["Translate into Spanish:", "Say this in Spanish:"])
-    return [("user", f"{ask} {world.as_sentence(sentence.english)}"), ("assistant", world.as_sentence(sentence.spanish))]
+    return [
+        ("user", f"{ask} {world.as_sentence(sentence.english)}"),
+        ("assistant", world.as_sentence(sentence.spanish)),
+    ]
 
 
 def tests(rng: Random) -> Conversation:
     """A function and an example of it in words, answered by the line of a test."""
     case = world.draw_case(rng)
     given = " and ".join(f"{value} for {name}" for name, value in zip(case.parameters, case.arguments, strict=True))
-    ending = rng.choice([f"Given {given}, it returns {case.result}.", f"It should return {case.result} when given {given}."])
+    ending = rng.choice(
+        [f"Given {given}, it returns {case.result}.", f"It should return {case.result} when given {given}."]
+    )
     signature = f"def {case.function}({', '.join(case.parameters)})"
     return [("user", f"Write a test for this function.\n{signature}\n{ending}"), ("assistant", case.test)]
 

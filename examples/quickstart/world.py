@@ -1,4 +1,4 @@
-"""The small closed world that the quickstart speaks of: tables, a piece of Spanish, functions, orders and houses to visit.
+"""The small closed world that the quickstart speaks of: tables, a piece of Spanish, functions, orders, houses to visit.
 
 Here is only what things *are* (a query and its SQL, a sentence and its translation, …). How a task asks for them is in
 make_data.py; how the base model first meets them is in corpus.py. Keeping the three apart is the point of the
@@ -7,6 +7,7 @@ quickstart: the base model knows the material but has never seen a task, and tun
 Every `draw_…` is a pure function of the random generator it is given.
 """
 
+# ruff: noqa: SIM905  (lists of words read best as text)
 from __future__ import annotations
 
 import json
@@ -79,7 +80,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class Query:
-    """A question to one table: rows (`columns`), a count, an aggregate of `columns[0]`, or the top `limit` by `order`."""
+    """A question to one table: rows (`columns`), a count, an aggregate of `columns[0]`, the top `limit` by `order`."""
 
     table: Table
     kind: str
@@ -171,7 +172,9 @@ ADJECTIVES = dict(
         "new=nuevo pretty=bonito heavy=pesado expensive=caro cheap=barato clean=limpio blue=azul strange=raro"
     ).split()
 )
-MOODS = dict(word.split("=") for word in "tall=alto tired=cansado happy=alegre young=joven kind=amable poor=pobre".split())
+MOODS = dict(
+    word.split("=") for word in "tall=alto tired=cansado happy=alegre young=joven kind=amable poor=pobre".split()
+)
 VERBS = {  # English plain, third person, past; Spanish singular, plural, past singular, past plural
     "see sees saw": "ve ven vio vieron",
     "buy buys bought": "compra compran compró compraron",
@@ -231,7 +234,8 @@ def draw_noun_phrase(rng: Random, nouns: list[Noun], adjectives: dict[str, str])
 
 def draw_place(rng: Random) -> Phrase:
     preposition, place = rng.choice([*PREPOSITIONS]), rng.choice(PLACES)
-    spanish = f"{PREPOSITIONS[preposition]} {'la' if place.feminine else 'el'} {place.spanish}".replace("de el ", "del ")
+    article = "la" if place.feminine else "el"
+    spanish = f"{PREPOSITIONS[preposition]} {article} {place.spanish}".replace("de el ", "del ")
     return Phrase(f"{preposition} the {place.english}", spanish)
 
 
@@ -362,6 +366,4 @@ class House:
 
 
 def draw_house(rng: Random) -> House:
-    return House(
-        rng.choice(HOUSES), rng.choice(CITIES), rng.randint(6, 12), rng.randint(15, 23), rng.randint(2, 30)
-    )
+    return House(rng.choice(HOUSES), rng.choice(CITIES), rng.randint(6, 12), rng.randint(15, 23), rng.randint(2, 30))

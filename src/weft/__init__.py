@@ -1,3 +1,20 @@
 """weft: fine-tune one language model on many tasks at once, exactly balanced."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from weft.api import check, forecast, prepare, settings, train
+
 __version__ = "0.1.0"
+__all__ = ["__version__", "check", "forecast", "prepare", "settings", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    """The verbs are imported when they are first used, so that `import weft` costs nothing."""
+    if name in __all__:
+        from weft import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'weft' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""A task to conversations: one format a task, every row accounted for; the real data in shared/ with its counts from ASSETS.md."""
+"""A task to conversations: one format a task, every row accounted for; shared/data with its counts from ASSETS.md."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from weft.errors import ConfigError, DataError
 from weft.types import TEXT_ROLE, Conversation, JsonValue, Message, Reject, RowId
 
 SHARED = (Path(__file__).parents[2] / "../shared/data").resolve()
-PAIR = {"question": "a", "answer": "b"}
-ALPACA = {"instruction": "a", "input": "b", "output": "c"}
+PAIR: JsonValue = {"question": "a", "answer": "b"}
+ALPACA: JsonValue = {"instruction": "a", "input": "b", "output": "c"}
 
 
 def write(path: Path, rows: Sequence[JsonValue]) -> None:
@@ -65,19 +65,19 @@ def test_the_format_is_never_changed_for_a_row(tmp_path: Path) -> None:
 
 
 def test_a_pair_task_does_not_read_alpaca_rows_by_half(tmp_path: Path) -> None:
-    write(tmp_path / "a.jsonl", [PAIR, PAIR, ALPACA, {"instruction": "a", "output": "b"}])
+    write(tmp_path / "a.jsonl", [PAIR, PAIR, PAIR, ALPACA, {"instruction": "a", "output": "b"}])
     name, accepted, rejected = read(tmp_path)
-    assert (name, len(accepted)) == ("pairs", 3)
-    assert [(reject.row.line, reject.reason) for reject in rejected] == [(3, "wrong_format")]
+    assert (name, len(accepted)) == ("pairs", 4)
+    assert [(reject.row.line, reject.reason) for reject in rejected] == [(4, "wrong_format")]
 
 
 def test_a_named_format_is_taken_at_its_word(tmp_path: Path) -> None:
-    write(tmp_path / "a.jsonl", [{"text": "a", "label": 1}, {"x": 1}, {"text": None}])
+    write(tmp_path / "a.jsonl", [{"text": "a", "label": 1}, {"x": 1}, {"text": None, "label": 0}])
     with pytest.raises(DataError, match="no known format"):
         read(tmp_path)
     name, accepted, rejected = read(tmp_path, "text")
     assert (name, [row.conversation for row in accepted]) == ("text", [Conversation((Message(TEXT_ROLE, "a"),))])
-    assert [reject.reason for reject in rejected] == ["wrong_format", "wrong_format"]
+    assert [reject.reason for reject in rejected] == ["wrong_format", "wrong_type"]
 
 
 def test_a_wrong_value_has_its_own_reason(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Files to rows: what is found, how it is cut into rows, and what each fault in the bytes becomes (FAULTS.md 31, 32, 36)."""
+"""Files to rows: what is found, how it is cut into rows, what a fault in the bytes becomes (FAULTS.md 31, 32, 36)."""
 
 from __future__ import annotations
 
@@ -299,8 +299,10 @@ def test_an_array_larger_than_the_window_is_read_in_bounded_memory(tmp_path: Pat
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
 def test_the_window_may_end_anywhere(tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("weft.data.parse.WINDOW_BYTES", size)
-    data = json.dumps([{"a": "ü😀\\"}, [12, 34.5e6, True], {"b": {}}], ensure_ascii=False).encode()
-    assert values(read(tmp_path, b"\xef\xbb\xbf" + data, "x.json")) == json.loads(data)
+    data = json.dumps([1234567, {"a": "ü😀\\"}, [12, 34.5e6, True], {"b": {}}], ensure_ascii=False).encode()
+    first, *others = read(tmp_path, b"\xef\xbb\xbf" + data, "x.json")
+    assert outline([first]) == [(1, "not_an_object")]
+    assert values(others) == json.loads(data)[1:]
 
 
 # gzip

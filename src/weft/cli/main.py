@@ -21,6 +21,7 @@ import logging
 import os
 import pkgutil
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol, cast
@@ -46,13 +47,15 @@ class Verb(Protocol):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line (without the program's name) and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if "--debug" not in arguments:  # what libraries say to one another about their next versions
+        warnings.simplefilter("ignore", FutureWarning)
     try:
         with _log_to_stderr():
             code = _run(arguments)
             sys.stdout.flush()
             return code
     except SystemExit as stop:  # argparse's way out, after --help or a wrong command line
-        return stop.code if isinstance(stop.code, int) else 0
+        return _say(stop.code, 1) if isinstance(stop.code, str) else int(stop.code or 0)
     except BrokenPipeError:
         # what is still in the buffer must not raise again while Python shuts down
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

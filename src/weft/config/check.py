@@ -60,6 +60,7 @@ def check(data: object, origins: Origins, faults: Sequence[Fault] = ()) -> Setti
     told = {fault.setting for fault in faults}
     known, strange = _known(data, Settings, "")
     found = [*faults, *(fault for fault in strange if fault.setting not in told)]
+    told = {fault.setting for fault in found}
     try:
         settings = Settings.model_validate(known)
     except ValidationError as error:
@@ -124,6 +125,8 @@ def _value(value: object, field: FieldInfo, name: str, faults: list[Fault]) -> t
                 faults += beneath
             elif isinstance(entry, PurePath):
                 entries[key] = str(entry)
+            elif isinstance(entry, str) and not entry.strip():
+                faults.append(Fault(f"{name}.{key}", "is blank; give it a path"))
         return None, entries
     elif isinstance(value, PurePath):
         value = str(value)

@@ -119,6 +119,7 @@ def _fill(
     progress: ProgressHook,
 ) -> TaskLedger:
     reader = read_task(name, task)
+    lost: list[str] = []
     counts: Counter[str] = Counter()
     dropped: Counter[str] = Counter()
     limit = None if settings.data.packing == "concat" else settings.max_tokens
@@ -129,6 +130,8 @@ def _fill(
             if isinstance(item, Reject):
                 counts["quarantined"] += 1
                 writer.reject(item)
+                if item.reason in sources.FILE_REASONS:
+                    lost.append(f"{item.row.file}: {item.reason}: {item.detail}")
                 continue
             row, conversation, row_hash = item
             try:
@@ -149,6 +152,8 @@ def _fill(
             counts["cut"] += reason == "cut"
             writer.add(StoredSample(row, fitted, row_hash))
         progress(Progress(f"prepare {name}", counts["read"], 0, f"{writer.tokens} tokens"))
+    if lost:
+        raise DataError(f"task {name}: the rest of a file can't be read, so nobody knows what is lost: {'; '.join(lost)}. Mend it or move it away")
     return TaskLedger(
         task=name,
         format=reader.format_name,

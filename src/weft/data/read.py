@@ -62,13 +62,13 @@ class TaskReader:
             yield self._read(entry) if isinstance(entry, Row) else entry
 
     def _read(self, row: Row) -> ReadRow | Reject:
-        # A format that the user named is taken at its word: `fits` is only asked why a row failed
+        # A format that the user named is taken at its word, without asking whether the row fits
         if self._auto and not self._format.fits(row.value):
             return _wrong_format(row, self._format)
         try:
             return ReadRow(row.id, self._format.convert(row.value), row.hash)
         except RowError as error:
-            if not self._format.fits(row.value):
+            if error.reason == "missing_key" and not self._format.fits(row.value):
                 return _wrong_format(row, self._format)
             return Reject(row.id, error.reason, error.detail)
 

@@ -142,6 +142,10 @@ class Tokenizer:
         return frozenset(cast(int, self.id_of(name)) for name in self._control)
 
     @property
+    def control_names(self) -> list[str]:
+        return list(self._control)
+
+    @property
     def vocab_size(self) -> int:
         return cast(int, self.backend.get_vocab_size(with_added_tokens=True))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from transformers import AttentionInterface, AutoModelForCausalLM, PreTrainedModel
 
 from weft import plugins
@@ -47,6 +48,8 @@ def load_model(base: str, dtype: torch.dtype, device: torch.device, attention: s
     folder = Path(base)
     if folder.is_dir():
         _refuse_unloadable(folder)
+    quiet = not transformers.utils.logging.is_progress_bar_enabled()
+    transformers.utils.logging.disable_progress_bar()
     try:
         model = AutoModelForCausalLM.from_pretrained(
             base, dtype=dtype, attn_implementation=attention, use_safetensors=True, trust_remote_code=False
@@ -55,6 +58,9 @@ def load_model(base: str, dtype: torch.dtype, device: torch.device, attention: s
         if attention == "sdpa" and "scaled_dot_product_attention" in str(error):
             return load_model(base, dtype, device, "eager")
         raise ModelError(f"model.base: {base}: {error}") from error
+    finally:
+        if not quiet:
+            transformers.utils.logging.enable_progress_bar()
     return model.to(device).eval()
 
 
@@ -82,3 +88,9 @@ def _refuse_unloadable(folder: Path) -> None:
 def base_of(model: Any) -> PreTrainedModel:
     """The Transformers model inside a PEFT wrapper, or the model itself."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def enable_checkpointing(model: PreTrainedModel) -> None:
+    """Recompute activations in the backward pass (Transformers renamed the call in 5.2x)."""
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 from weft import __version__, files
 from weft.config.settings import Settings
-from weft.data.templates import Template, build, own_template
-from weft.data.tokens import TOKENIZER_FILES, Tokenizer
+from weft.data.about import ABOUT, about, write_tokenizer
+from weft.data.templates import build
 from weft.models.load import base_of
 from weft.train import checkpoint
 from weft.train.curves import draw_curves
 from weft.train.events import read_journal
 from weft.train.loop import Run
-from weft.types import JsonObject
-
-ABOUT = "weft.json"
-"""What weft must know of a trained or merged model to show it the prompts that it was trained on."""
 
 
 def finish(run: Run) -> Path:
@@ -35,21 +30,10 @@ def finish(run: Run) -> Path:
     with files.building(place) as folder:
         _save_model(run.objective.model, folder)
         write_tokenizer(run.tokenizer, template, folder)
-        files.write_json(folder / ABOUT, about(run.settings))
+        files.write_json(folder / ABOUT, about(run.settings, template))
         (folder / "README.md").write_text(_card(run), "utf-8")
         files.publish(folder, place, {"format": 1, "step": run.state.step})
     return place
-
-
-def about(settings: Settings) -> JsonObject:
-    return {
-        "weft": __version__,
-        "base": settings.model.base,
-        "adapter": settings.adapter.kind,
-        "template": settings.template.model_dump(mode="json"),
-        "tasks": list(settings.tasks),
-        "max_tokens": settings.max_tokens,
-    }
 
 
 def _save_model(model: Any, folder: Path) -> None:
@@ -57,15 +41,6 @@ def _save_model(model: Any, folder: Path) -> None:
         model.save_pretrained(str(folder), safe_serialization=True)
     else:
         model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
-
-
-def write_tokenizer(tokenizer: Tokenizer, template: Template, folder: Path) -> None:
-    """The tokenizer's files as they are, and the template as a chat template where the tokenizer has none of its own."""
-    for name in TOKENIZER_FILES:
-        if (tokenizer.folder / name).is_file():
-            shutil.copyfile(tokenizer.folder / name, folder / name)
-    if own_template(tokenizer) != template.jinja():
-        (folder / "chat_template.jinja").write_text(template.jinja(), "utf-8")
 
 
 def _card(run: Run) -> str:

@@ -13,17 +13,18 @@ import torch
 from weft.balance import Balancer
 from weft.config.settings import Settings
 from weft.data.batches import make_batch
-from weft.data.plan import Plan
+from weft.data.plan import Plan, Step
 from weft.data.tokens import Tokenizer
 from weft.errors import TrainingError
 from weft.log import logger
+from weft.losses.weighting import Floats
 from weft.models.objective import Objective
 from weft.train import checkpoint
 from weft.train.engines import Engine
 from weft.train.evaluate import validate, validation_record
 from weft.train.events import Journal, TensorBoard
 from weft.train.optim import learning_rate
-from weft.train.step import Accumulator, empty_batch, part_factors, seed_micro_batch
+from weft.train.step import Accumulator, Totals, empty_batch, part_factors, seed_micro_batch
 from weft.types import Progress, ProgressHook
 
 MAX_SKIPPED_IN_A_ROW = 10
@@ -75,24 +76,12 @@ def train(run: Run, progress: ProgressHook) -> None:
 
 def train_step(run: Run, number: int) -> dict[str, Any]:
     """Optimizer step `number` (from 0). Gives its line for metrics.jsonl."""
-    settings, engine, plan = run.settings, run.engine, run.plan
     started = time.monotonic()
-    step = plan.step(number)
+    step = run.plan.step(number)
     weight_K = run.balancer.weights(number)
-    factors = part_factors(plan, settings, step.micro_batches, weight_K)
-    padding_id = run.tokenizer.pad_id if settings.data.packing == "padding" else None
-    accumulator = Accumulator(engine, run.module, run.dtype, len(run.tasks))
-
-    mine = step.of_rank(engine.rank, engine.ranks)
-    batches = [(i, make_batch(plan.stores, parts, factors[i], padding_id)) for i, parts in mine]
-    for i, batch in batches or [(0, empty_batch(run.tokenizer))]:
-        seed_micro_batch(settings, number, i)
-        with engine.micro_batch(run.module, last=not batches or i == batches[-1][0]):
-            engine.backward(accumulator.forward(batch))
-
-    totals = accumulator.totals()
-    norm = float(engine.clip(run.objective, settings.optimizer.clip_norm))
-    lr = learning_rate(settings.optimizer, number, plan.num_steps)
+    totals = gradients(run, step, weight_K)
+    norm = float(run.engine.clip(run.objective, run.settings.optimizer.clip_norm))
+    lr = learning_rate(run.settings.optimizer, number, run.plan.num_steps)
     for group in run.optimizer.param_groups:
         group["lr"] = lr
     finite = math.isfinite(totals.loss) and math.isfinite(norm)
@@ -122,8 +111,23 @@ def train_step(run: Run, number: int) -> dict[str, Any]:
     if not finite:
         record["skipped"] = "the loss or the gradient is not finite"
     if run.ledger:
-        run.ledger.write({"step": number + 1, "samples": plan.names(step.parts)})
+        run.ledger.write({"step": number + 1, "samples": run.plan.names(step.parts)})
     return record
+
+
+def gradients(run: Run, step: Step, weight_K: Floats) -> Totals:
+    """Forward and backward of this rank's micro-batches; afterwards the parameters hold the gradient of the whole step's loss."""
+    settings, engine, plan = run.settings, run.engine, run.plan
+    factors = part_factors(plan, settings, step.micro_batches, weight_K)
+    padding_id = run.tokenizer.pad_id if settings.data.packing == "padding" else None
+    accumulator = Accumulator(engine, run.module, run.dtype, len(run.tasks))
+    mine = step.of_rank(engine.rank, engine.ranks)
+    batches = [(i, make_batch(plan.stores, parts, factors[i], padding_id)) for i, parts in mine]
+    for i, batch in batches or [(0, empty_batch(run.tokenizer))]:
+        seed_micro_batch(settings, step.number, i)
+        with engine.micro_batch(run.module, last=not batches or i == batches[-1][0]):
+            engine.backward(accumulator.forward(batch))
+    return accumulator.totals()
 
 
 def _watch(run: Run, finite: bool, norm: float, loss: float) -> None:

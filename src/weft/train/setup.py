@@ -20,7 +20,7 @@ from weft.errors import CheckpointError, ModelError
 from weft.log import logger
 from weft.losses.nll import linear_nll
 from weft.models.adapters import add_adapter
-from weft.models.load import base_of, compute_dtype, load_model, register_attention
+from weft.models.load import base_of, compute_dtype, enable_checkpointing, load_model, register_attention
 from weft.models.objective import Objective, self_test
 from weft.train import checkpoint, engines, identity
 from weft.train.engines import Engine
@@ -121,7 +121,7 @@ def build_objective(settings: Settings, device: torch.device, dtype: torch.dtype
     objective = Objective(model, linear_nll)
     self_test(objective, attention, tolerance=2e-3 if dtype == torch.float32 else 0.25)
     if settings.model.gradient_checkpointing:
-        base_of(model).gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        enable_checkpointing(base_of(model))
     return objective.train()
 
 

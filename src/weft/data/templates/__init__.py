@@ -32,6 +32,11 @@ class Template(Protocol):
         """The control token that ends an answer."""
         ...
 
+    @property
+    def answer_end(self) -> str:
+        """What the template writes between an answer and its stop token ('' for most): no part of the answer itself."""
+        ...
+
     def render(self, messages: Sequence[Message], train_on: TrainOn) -> list[Piece]:
         """A whole conversation with what is trained of it. Raises TemplateError where it can't be rendered or verified."""
         ...

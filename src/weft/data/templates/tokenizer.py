@@ -71,6 +71,12 @@ class JinjaTemplate:
         """The control token that ends an answer."""
         return self._shape(("user", "assistant")).stop
 
+    @property
+    def answer_end(self) -> str:
+        """What the template writes between an answer and its stop token."""
+        ending, stop = self._ending(self._skeleton(("user", "assistant"), generate=False)[2])
+        return ending.removesuffix(stop)
+
     def jinja(self) -> str:
         return self.source
 

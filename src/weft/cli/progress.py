@@ -1,0 +1,56 @@
+"""Progress on a terminal: one bar, its line of numbers, and nothing where nobody watches.
+
+A plain picklable object: the bar itself is made in the process that draws it.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from weft.types import Progress
+
+_QUIET_SECONDS = 10.0
+
+
+class Console:
+    """A progress hook. On a terminal a live bar; else a line every ten seconds and at the end of each piece of work."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._task: Any = None
+        self._what = ""
+        self._said = 0.0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return Console().__dict__
+
+    def __call__(self, event: Progress) -> None:
+        if sys.stderr.isatty():
+            self._draw(event)
+        elif event.what != self._what or time.monotonic() - self._said > _QUIET_SECONDS or event.done == event.total:
+            self._what, self._said = event.what, time.monotonic()
+            of = f"/{event.total}" if event.total else ""
+            print(f"{event.what} {event.done}{of} {event.note}", file=sys.stderr, flush=True)
+
+    def _draw(self, event: Progress) -> None:
+        from rich.console import Console as RichConsole
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bar
+
+        if self._bar is None:
+            self._bar = Bar(
+                TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[note]}"),
+                console=RichConsole(stderr=True),
+            )  # fmt: skip
+            self._bar.start()
+        if event.what != self._what:
+            self._what = event.what
+            self._task = self._bar.add_task(event.what, total=event.total or None, note="")
+        self._bar.update(self._task, completed=event.done, note=event.note)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
