@@ -83,7 +83,9 @@ def _config(kind: str, vocab: int) -> Any:
         "gemma2": lambda: transformers.Gemma2Config(**llama_like, head_dim=8, sliding_window=6),
         "granite": lambda: transformers.GraniteConfig(**llama_like, logits_scaling=4.0),
         "phi3": lambda: transformers.Phi3Config(**llama_like),
-        "falcon": lambda: transformers.FalconConfig(**common, hidden_size=32, num_hidden_layers=2, num_attention_heads=4),
+        "falcon": lambda: transformers.FalconConfig(
+            **common, hidden_size=32, num_hidden_layers=2, num_attention_heads=4
+        ),
     }
     return makers[kind]()
 
@@ -116,7 +118,9 @@ def model_folder(tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactor
 
 
 ROWS: dict[str, list[dict[str, Any]]] = {
-    "sums": [{"prompt": f"What is {i} plus {i + 1}?", "answer": f"It is {2 * i + 1}." * (1 + i % 3)} for i in range(14)],
+    "sums": [
+        {"prompt": f"What is {i} plus {i + 1}?", "answer": f"It is {2 * i + 1}." * (1 + i % 3)} for i in range(14)
+    ],
     "chat": [
         {
             "messages": [
@@ -129,7 +133,10 @@ ROWS: dict[str, list[dict[str, Any]]] = {
         }
         for i in range(5)
     ],
-    "one": [{"instruction": "Say one.", "input": "", "output": "1"}, {"instruction": "Say two.", "input": "b", "output": "2"}],
+    "one": [
+        {"instruction": "Say one.", "input": "", "output": "1"},
+        {"instruction": "Say two.", "input": "b", "output": "2"},
+    ],
 }
 
 
@@ -144,14 +151,20 @@ def task_files(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def make_settings(tmp_path: Path, task_files: dict[str, str], model_folder: Callable[[str], Path]) -> Callable[..., Settings]:
+def make_settings(
+    tmp_path: Path, task_files: dict[str, str], model_folder: Callable[[str], Path]
+) -> Callable[..., Settings]:
     """Settings of a small run; keyword sections are laid over the defaults."""
 
     def make(kind: str = "llama", **sections: Any) -> Settings:
         values: dict[str, Any] = {
             "model": {"base": str(model_folder(kind))},
             "adapter": {"kind": "lora", "rank": 4, "alpha": 8},
-            "tasks": {"sums": {"path": task_files["sums"], "weight": 2.0}, "chat": task_files["chat"], "one": task_files["one"]},
+            "tasks": {
+                "sums": {"path": task_files["sums"], "weight": 2.0},
+                "chat": task_files["chat"],
+                "one": task_files["one"],
+            },
             "template": "mftcoder",
             "data": {"max_tokens": 256, "validation": 0.0, "cache": str(tmp_path / "cache")},
             "mixture": {"epochs": 1},
@@ -164,7 +177,11 @@ def make_settings(tmp_path: Path, task_files: dict[str, str], model_folder: Call
         }
         for name, section in sections.items():
             old = values.get(name)
-            values[name] = {**old, **section} if isinstance(old, dict) and isinstance(section, dict) and name != "tasks" else section
+            values[name] = (
+                {**old, **section}
+                if isinstance(old, dict) and isinstance(section, dict) and name != "tasks"
+                else section
+            )
         return Settings.model_validate(values)
 
     return make

@@ -1,7 +1,7 @@
 """The reference limit: a bare PyTorch loop that does what a packed LoRA step needs and nothing else.
 
-Attention runs per document (no mask is built), the head only on trained positions in chunks, and no logits outlive their chunk.
-Whatever a full system adds (settings, checkpoints, logs, several tasks) costs against this.
+Attention runs per document (no mask is built), the head only on trained positions in chunks, and no logits outlive
+their chunk. Whatever a full system adds (settings, checkpoints, logs, several tasks) costs against this.
 Shapes: T tokens of a micro-batch, N trained positions, D hidden size, V vocabulary, H heads, d head size.
 """
 
@@ -33,7 +33,7 @@ def per_document(
 
 
 class LinearCrossEntropy(torch.autograd.Function):
-    """scale · Σ nll of softmax(hidden Wᵀ) against labels, for a frozen W: the hidden states' gradient is formed in forward."""
+    """scale · Σ nll of softmax(hidden Wᵀ) against labels, for a frozen W; hidden's gradient is formed in forward."""
 
     @staticmethod
     def forward(ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, label_N: Tensor, scale: float) -> Tensor:
@@ -70,7 +70,8 @@ def micro_batch_loss(model: LlamaForCausalLM, samples: list[Sample], num_trained
         use_cache=False,
         doc_lengths=[len(s.ids) for s in samples],
     ).last_hidden_state[0]
-    target_N = trained_T.nonzero().squeeze(-1)  # a sample's first token is never trained: target - 1 is in the same sample
+    # A sample's first token is never trained, so the position before a target is in the same sample.
+    target_N = trained_T.nonzero().squeeze(-1)
     hidden_ND = hidden_TD.index_select(0, target_N - 1)
     return LinearCrossEntropy.apply(hidden_ND, model.lm_head.weight, ids_T[target_N], 1.0 / num_trained)
 

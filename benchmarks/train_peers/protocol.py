@@ -1,12 +1,12 @@
 """What the benchmark's processes agree on: the job's arguments, the prepared steps, the meter and the result file.
 
-The driver (`benchmarks/train.py`) starts one process per measurement with a `Job`; the process reads the `Plan` that `prepare.py`
-wrote, does its work and hands back a JSON file. Nothing here knows how a contender trains.
+The driver (`benchmarks/train.py`) starts one process per measurement with a `Job`; the process reads the steps that
+`prepare.py` wrote, does its work and hands back a JSON file. Nothing here knows how a contender trains.
 
 steps.npz, with T tokens, S samples, M micro-batches, N steps:
 
     ids_T           the tokens of all samples, one after the other, in the order in which they were drawn
-    weight_T        1.0 where the token is trained (an answer's token or its eos), else 0.0; never a sample's first token
+    weight_T        1.0 where the token is trained (an answer's token or its eos), else 0.0; 0.0 for a sample's first
     length_S        tokens of each sample
     step_samples_N  samples of each step: a step's samples are neighbours, and every step has equally many
     packed_S        samples (indices into length_S) in packed order: micro-batch after micro-batch, step after step
@@ -99,7 +99,8 @@ def read_plan(work: Path) -> list[Step]:
     """All steps of steps.npz."""
     with np.load(work / "steps.npz") as file:
         cuts = np.cumsum(file["length_S"])[:-1]
-        samples = [Sample(*pair) for pair in zip(np.split(file["ids_T"], cuts), np.split(file["weight_T"], cuts), strict=True)]
+        ids, weights = np.split(file["ids_T"], cuts), np.split(file["weight_T"], cuts)
+        samples = [Sample(*pair) for pair in zip(ids, weights, strict=True)]
         by_step = _groups(samples, file["step_samples_N"].tolist())
         packed = _groups([samples[i] for i in file["packed_S"].tolist()], file["micro_samples_M"].tolist())
         micros = _groups(packed, file["step_micros_N"].tolist())
@@ -135,7 +136,7 @@ class Meter:
 
 
 def report(job: Job, losses: list[float], num_tokens: int, meter: Meter) -> None:
-    """Write the result file: losses per step, useful tokens in the measured steps, seconds, and the peak RSS of this process."""
+    """Write the result file: losses per step, useful tokens of the measured ones, seconds, peak RSS."""
     result = {
         "contender": job.contender,
         "losses": losses,

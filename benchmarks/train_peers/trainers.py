@@ -1,4 +1,4 @@
-"""What the contenders on Transformers' Trainer share: the arguments, the meter's callback, and the check of the first loss."""
+"""What the contenders on Transformers' Trainer share: arguments, the meter's callback, the check of the first loss."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast, Trainer, Tra
 
 
 def settings(job: Job, accumulation: int) -> dict[str, Any]:
-    """TrainingArguments that make the trainer do what `bare` does: fp32, no recomputation, constant rate, no shuffling."""
+    """TrainingArguments that make the trainer do what `bare` does: fp32, no recomputation, constant rate, in order."""
     return {
         "output_dir": str(job.out.parent / f"{job.out.stem}.trainer"),
         "gradient_accumulation_steps": accumulation,

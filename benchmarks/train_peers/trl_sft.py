@@ -1,6 +1,6 @@
-"""TRL's SFTTrainer: `trl-pack` packs with its default strategy, `trl-padded` pads; both in fp32 without recomputation.
+"""TRL's SFTTrainer: `trl-pack` packs with its default strategy, `trl-padded` pads; both in fp32, nothing recomputed.
 
-TRL packs the whole dataset itself, so the packed contender sees the same samples over the run, but not in the same steps.
+TRL packs the whole dataset itself, so `trl-pack` sees the same samples over the run, but not in the same steps.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""weft's own training step on the prepared samples: its store, batches, coefficients, objective, engine, optimizer and journals.
+"""weft's own training step on the prepared samples, through its store, plan, objective, engine and journals.
 
 Only two things are put in from outside: the samples of each step (weft packs them itself), and the adapter's start.
 """
@@ -61,7 +61,7 @@ def make_store(steps: list[Step], folder: Path) -> Store:
 
 def make_plan(settings: Settings, store: Store, steps: list[Step]) -> Plan:
     """A plan whose steps are the prepared ones; how each is cut into micro-batches stays weft's business."""
-    plan = Plan(settings, (store,), plan_mixture(settings.mixture, {TASK: len(store)}, {}, settings.seed))
+    plan = Plan(settings, (store,), plan_mixture(settings.mixture, {TASK: len(store)}, {TASK: None}, settings.seed))
     sample_S = np.split(np.arange(len(store)), np.cumsum([len(step.samples) for step in steps])[:-1])
     given = [[Parts(np.zeros_like(i), i, np.zeros_like(i), store.length_S[i])] for i in sample_S]
     vars(plan)["_steps_of_passes"] = given  # where the cached property keeps what it would draw

@@ -29,10 +29,14 @@ def find(package: str, name: str, attribute: str, setting: str) -> Any:
         try:
             return getattr(importlib.import_module(module_name), attribute)
         except (ImportError, AttributeError) as error:
-            raise ConfigError(f"{setting}: can't load {name!r}: {error}. Write it as 'package.module:attribute'.") from error
+            raise ConfigError(
+                f"{setting}: can't load {name!r}: {error}. Write it as 'package.module:attribute'."
+            ) from error
     known = names(package)
     if name not in known:
         close = get_close_matches(name, known, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ConfigError(f"{setting}: unknown {name!r}.{hint} Known: {', '.join(known)}; or your own 'module:attribute'.")
+        raise ConfigError(
+            f"{setting}: unknown {name!r}.{hint} Known: {', '.join(known)}; or your own 'module:attribute'."
+        )
     return getattr(importlib.import_module(f"{package}.{name}"), attribute)

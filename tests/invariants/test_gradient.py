@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,13 +42,13 @@ def _run(settings: Settings, engine: Engine) -> Any:
     return run
 
 
-def _gradient(settings: Settings, engine: Engine) -> tuple[float, dict[str, torch.Tensor], float]:
+def gradient_of(settings: Settings, engine: Engine) -> tuple[float, dict[str, torch.Tensor], float]:
     run = _run(settings, engine)
     totals = gradients(run, run.plan.step(0), run.balancer.weights(0))
     return totals.loss, named_gradients(run.objective), float(totals.share_K.sum())
 
 
-def _reference(settings: Settings) -> tuple[float, dict[str, torch.Tensor]]:
+def reference_of(settings: Settings) -> tuple[float, dict[str, torch.Tensor]]:
     run = _run(settings, engines.build(settings.engine))
     run.objective.eval()
     loss = reference_loss(run.objective, run.plan, settings, NAME)
@@ -57,7 +56,7 @@ def _reference(settings: Settings) -> tuple[float, dict[str, torch.Tensor]]:
     return float(loss.detach()), named_gradients(run.objective)
 
 
-def _assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
     assert found.keys() == expected.keys()
     assert any(g.abs().max() > 1e-3 for g in expected.values()), "a gradient of nothing proves nothing"
     worst = max((found[name] - expected[name]).abs().max().item() for name in expected)
@@ -65,67 +64,78 @@ def _assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tenso
 
 
 @pytest.mark.parametrize("weighting", WEIGHTINGS)
-def test_every_cut_gives_the_gradient_of_the_naive_reference(
+def test_every_cut_gives_the_gradient_of_the_naivereference_of(
     make_settings: Callable[..., Settings], tmp_path: Path, weighting: str
 ) -> None:
-    loss, expected = _reference(make_settings(loss={"weighting": weighting}, output=str(tmp_path / "reference")))
+    loss, expected = reference_of(make_settings(loss={"weighting": weighting}, output=str(tmp_path / "reference")))
     for number, (name, cut) in enumerate(CUTS.items()):
         settings = make_settings(loss={"weighting": weighting}, output=str(tmp_path / f"cut{number}"), **cut)
-        found_loss, found, share = _gradient(settings, engines.build(settings.engine))
+        found_loss, found, share = gradient_of(settings, engines.build(settings.engine))
         assert found_loss == pytest.approx(loss, abs=1e-5), name
         assert share == pytest.approx(1.0, abs=1e-6), name
-        _assert_same(found, expected)
+        assert_same(found, expected)
 
 
 @pytest.mark.parametrize("kind", ["llama-tied", "qwen2", "gpt2", "mistral-sliding"])
-def test_other_models_fully_trained_agree_too(make_settings: Callable[..., Settings], tmp_path: Path, kind: str) -> None:
-    settings = make_settings(kind, adapter={"kind": "none"}, output=str(tmp_path / "a"), batch={"tokens_per_micro_batch": 300})
-    _, expected = _reference(make_settings(kind, adapter={"kind": "none"}, output=str(tmp_path / "b")))
-    _, found, _ = _gradient(settings, engines.build(settings.engine))
-    _assert_same(found, expected)
+def test_other_models_fully_trained_agree_too(
+    make_settings: Callable[..., Settings], tmp_path: Path, kind: str
+) -> None:
+    settings = make_settings(
+        kind, adapter={"kind": "none"}, output=str(tmp_path / "a"), batch={"tokens_per_micro_batch": 300}
+    )
+    _, expected = reference_of(make_settings(kind, adapter={"kind": "none"}, output=str(tmp_path / "b")))
+    _, found, _ = gradient_of(settings, engines.build(settings.engine))
+    assert_same(found, expected)
 
 
-def _worker(values: dict[str, Any], folder: str) -> None:
-    """One rank: the gradient in every weighting and two packings, written to a file of its own."""
-    first = Settings.model_validate(values)
-    engine = engines.build(first.engine)
+RANKED = (("pack", 330), ("padding", 256), ("pack", 4096))
+"""Cuts for several processes: an odd number of micro-batches, padded ones, and one for a single rank."""
+
+
+def worker(values: dict[str, Any], folder: str) -> None:
+    """One rank: the gradient in every weighting and three cuts, written to a file of its own."""
+    engine = engines.build(Settings.model_validate(values).engine)
     try:
         for weighting in WEIGHTINGS:
-            for packing, tokens in (("pack", 330), ("padding", 256), ("pack", 4096)):
+            for packing, tokens in RANKED:
+                name = f"{folder}/{weighting}-{packing}-{tokens}"
                 settings = Settings.model_validate(
                     {
                         **values,
                         "loss": {"weighting": weighting},
                         "data": {**values["data"], "packing": packing},
                         "batch": {**values["batch"], "tokens_per_micro_batch": tokens},
-                        "output": f"{folder}/{weighting}-{packing}-{tokens}",
+                        "output": name,
                     }
                 )
-                loss, found, share = _gradient(settings, engine)
-                torch.save((loss, found, share), f"{folder}/{weighting}-{packing}-{tokens}.{engine.rank}.pt")
+                torch.save(gradient_of(settings, engine), f"{name}.{engine.rank}.pt")
     finally:
         engine.close()
 
 
+def assert_ranks_agree(
+    make_settings: Callable[..., Settings], folder: Path, weighting: str, cut: tuple[str, int]
+) -> None:
+    loss, expected = reference_of(make_settings(loss={"weighting": weighting}, output=str(folder / f"one-{weighting}")))
+    for rank in (0, 1):
+        found_loss, found, share = torch.load(folder / f"{weighting}-{cut[0]}-{cut[1]}.{rank}.pt")
+        assert_same({name.removeprefix("module."): g for name, g in found.items()}, expected)
+        assert found_loss == pytest.approx(loss, abs=1e-5)
+        assert share == pytest.approx(1.0, abs=1e-6)
+
+
 def test_two_processes_with_uneven_micro_batches_agree(make_settings: Callable[..., Settings], tmp_path: Path) -> None:
     settings = make_settings(engine={"kind": "ddp", "processes": 2})
-    launch(2, _worker, settings.model_dump(mode="json"), str(tmp_path))
+    launch(2, worker, settings.model_dump(mode="json"), str(tmp_path))
     for weighting in WEIGHTINGS:
-        loss, expected = _reference(make_settings(loss={"weighting": weighting}, output=str(tmp_path / f"one-{weighting}")))
-        for packing, tokens in (("pack", 330), ("padding", 256), ("pack", 4096)):
-            for rank in (0, 1):
-                found_loss, found, share = torch.load(tmp_path / f"{weighting}-{packing}-{tokens}.{rank}.pt")
-                assert found_loss == pytest.approx(loss, abs=1e-5)
-                assert share == pytest.approx(1.0, abs=1e-6)
-                _assert_same({name.removeprefix("module."): g for name, g in found.items()}, expected)
+        for cut in RANKED:
+            assert_ranks_agree(make_settings, tmp_path, weighting, cut)
 
 
 def test_the_ranks_really_had_uneven_work(make_settings: Callable[..., Settings]) -> None:
-    """Guards the test above: 330 tokens a micro-batch make an odd number of them, 4096 leaves a rank with nothing."""
-    settings = make_settings(batch={"tokens_per_micro_batch": 330})
+    """Guards the test above."""
+    settings = make_settings(batch={"tokens_per_micro_batch": RANKED[0][1]})
     settings.output.mkdir(parents=True)
-    run = build(settings, engines.build(settings.engine), silent)
-    step = run.plan.step(0)
+    step = build(settings, engines.build(settings.engine), silent).plan.step(0)
     assert len(step.micro_batches) % 2 == 1
     assert len(step.of_rank(0, 2)) != len(step.of_rank(1, 2))
-    assert json.dumps(run.plan.names(step.parts))

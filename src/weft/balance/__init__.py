@@ -35,5 +35,7 @@ def build(settings: Settings) -> Balancer:
     """The balancer of a run. Raises ConfigError for an unknown method."""
     tasks: Sequence[str] = list(settings.tasks)
     weight_K = np.array([task.weight for task in settings.tasks.values()])
-    balancer: Balancer = plugins.find("weft.balance.balancers", settings.balance.method, "build", "balance.method")(tasks, weight_K)
+    balancer: Balancer = plugins.find("weft.balance.balancers", settings.balance.method, "build", "balance.method")(
+        tasks, weight_K
+    )
     return balancer

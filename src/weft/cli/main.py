@@ -26,10 +26,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol, cast
 
-from weft import __version__
 from weft.cli import verbs
 from weft.errors import WeftError
 from weft.log import logger
+from weft.version import __version__
 
 _USAGE, _BUG, _INTERRUPTED, _PIPE_CLOSED = 2, 70, 130, 141
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from weft import __version__
 from weft.config.settings import Settings, TemplateSettings
 from weft.data.templates import Template, own_template
 from weft.data.tokens import TOKENIZER_FILES, Tokenizer
 from weft.errors import ModelError
 from weft.types import JsonObject
+from weft.version import __version__
 
 ABOUT = "weft.json"
 """What weft must know of a trained or merged model to show it the prompts that it was trained on."""
@@ -62,7 +62,9 @@ def read_about(folder: Path) -> About | None:
         record = json.loads(file.read_text("utf-8"))
         return About(str(record["base"]), TemplateSettings.model_validate(record["template"]))
     except (ValueError, KeyError, TypeError, ValidationError) as error:
-        raise ModelError(f"{file}: not what weft writes there ({error}); take it from the run again, or delete it") from error
+        raise ModelError(
+            f"{file}: not what weft writes there ({error}); take it from the run again, or delete it"
+        ) from error
 
 
 def write_tokenizer(tokenizer: Tokenizer, template: Template, folder: Path) -> None:

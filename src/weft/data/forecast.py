@@ -48,7 +48,9 @@ def forecast(settings: Settings, prepared: Prepared) -> Forecast:
     plan = make_plan(settings, prepared)
     tasks = []
     for k, store in enumerate(prepared.stores):
-        train, validation = (store.split(w, settings.data.validation, settings.data.test) for w in ("train", "validation"))
+        train, validation = (
+            store.split(w, settings.data.validation, settings.data.test) for w in ("train", "validation")
+        )
         tasks.append(
             TaskForecast(
                 store.task,

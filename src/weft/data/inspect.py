@@ -34,7 +34,14 @@ class Shown:
     text: str
 
     def record(self) -> JsonObject:
-        return {"id": self.id, "task": self.task, "split": self.split, "ids": [*self.ids], "weights": [*self.weights], "text": self.text}
+        return {
+            "id": self.id,
+            "task": self.task,
+            "split": self.split,
+            "ids": [*self.ids],
+            "weights": [*self.weights],
+            "text": self.text,
+        }
 
 
 def show(settings: Settings, prepared: Prepared, task: str | None, number: int) -> Iterator[Shown]:
@@ -48,7 +55,12 @@ def show(settings: Settings, prepared: Prepared, task: str | None, number: int) 
                 sample = store.sample(index)
                 ids = sample.ids_T.tolist()
                 yield Shown(
-                    store.name(index), store.task, splits[index], ids, sample.weight_T.tolist(), prepared.tokenizer.decode(ids)
+                    store.name(index),
+                    store.task,
+                    splits[index],
+                    ids,
+                    sample.weight_T.tolist(),
+                    prepared.tokenizer.decode(ids),
                 )
 
 
@@ -91,12 +103,18 @@ def check(settings: Settings, prepared: Prepared) -> list[Check]:
             for check_name, problem in _sample_faults(settings, prepared, store, conversation, encoded):
                 faults[check_name].append(f"{name}: {problem}")
     results = [
-        Check(name, not found, f"{checked} samples" if not found else f"{len(found)} of {checked} samples, first {found[0]}")
+        Check(
+            name,
+            not found,
+            f"{checked} samples" if not found else f"{len(found)} of {checked} samples, first {found[0]}",
+        )
         for name, found in faults.items()
     ]
     ledgers = [store.ledger for store in prepared.stores]
     wrong = [x.task for x in ledgers if x.read != x.used + x.quarantined + sum(x.dropped.values())]
-    results.append(Check("the ledger adds up", not wrong, ", ".join(wrong) or "read = used + quarantined + dropped, every task"))
+    results.append(
+        Check("the ledger adds up", not wrong, ", ".join(wrong) or "read = used + quarantined + dropped, every task")
+    )
     empty = [store.task for store in prepared.stores if not store.trained_S.sum() > 0]
     results.append(Check("every task has trained tokens", not empty, ", ".join(empty) or f"{len(ledgers)} tasks"))
     return results

@@ -59,7 +59,8 @@ class Mixture:
     @property
     def times_seen_K(self) -> npt.NDArray[np.float64]:
         """How often each task's samples are seen in the whole run."""
-        return self.bounds_RK[-1] / self.sizes_K
+        times_K: npt.NDArray[np.float64] = self.bounds_RK[-1] / self.sizes_K
+        return times_K
 
 
 def plan_mixture(

@@ -220,5 +220,8 @@ def _stream_rows(parts: Parts, capacity: int) -> Iterator[Parts]:
         row = parts.take(slice(int(first), int(last)))
         begin = begin_P[first:last]
         yield Parts(
-            row.task_P, row.sample_P, row.start_P + np.maximum(start - begin, 0), row.start_P + np.minimum(stop - begin, row.length_P)
+            row.task_P,
+            row.sample_P,
+            row.start_P + np.maximum(start - begin, 0),
+            row.start_P + np.minimum(stop - begin, row.length_P),
         )

@@ -53,12 +53,14 @@ def tokenizer_folder(base: str) -> Path:
     """The folder of a model's tokenizer: the folder itself, or for a hub name the files of it, downloaded once."""
     if Path(base).is_dir():
         return Path(base)
-    from huggingface_hub import snapshot_download  # noqa: PLC0415
+    from huggingface_hub import snapshot_download
 
     try:
         return Path(snapshot_download(base, allow_patterns=["*.json", "*.jinja", "tokenizer.model", "merges.txt"]))
     except Exception as error:
-        raise DataError(f"model.base: {base} is no folder here, and it can't be fetched from the hub: {error}") from error
+        raise DataError(
+            f"model.base: {base} is no folder here, and it can't be fetched from the hub: {error}"
+        ) from error
 
 
 def prepare(settings: Settings, progress: ProgressHook = silent) -> Prepared:
@@ -85,9 +87,10 @@ def _task_store(
     progress: ProgressHook,
 ) -> Store:
     files = sources.files(task.path)
+    digests = {file.name: digest(file.path, settings.cache) for file in files}
     made_of = {
         "version": [STORE_VERSION, tokenizers.__version__],
-        "files": [[file.name, digest(file.path, settings.cache)] for file in files],
+        "files": digests,
         "read": [task.format, task.train_on],
         "template": template.fingerprint,
         "tokenizer": tokenizer.fingerprint,
@@ -100,10 +103,11 @@ def _task_store(
     else:
         with Writer(place, name, [file.name for file in files]) as writer:
             ledger = _fill(writer, settings, name, task, tokenizer, template, progress)
-            digests = dict(made_of["files"])
             changed = [file.name for file in files if digest(file.path) != digests[file.name]]
             if changed:
-                raise DataError(f"task {name}: {', '.join(changed)} changed while it was read; prepare again when it is whole")
+                raise DataError(
+                    f"task {name}: {', '.join(changed)} changed while it was read; prepare again when it is whole"
+                )
             store = writer.publish(ledger)
     _refuse_unusable(store, settings)
     return store
@@ -153,7 +157,9 @@ def _fill(
             writer.add(StoredSample(row, fitted, row_hash))
         progress(Progress(f"prepare {name}", counts["read"], 0, f"{writer.tokens} tokens"))
     if lost:
-        raise DataError(f"task {name}: the rest of a file can't be read, so nobody knows what is lost: {'; '.join(lost)}. Mend it or move it away")
+        raise DataError(
+            f"task {name}: the rest of a file can't be read, so nobody knows what is lost: {'; '.join(lost)}. Mend it or move it away"
+        )
     return TaskLedger(
         task=name,
         format=reader.format_name,

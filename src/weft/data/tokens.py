@@ -91,7 +91,7 @@ class Tokenizer:
         return cast("str | None", value)
 
     def id_of(self, token: str) -> int | None:
-        return cast("int | None", self.backend.token_to_id(token))
+        return self.backend.token_to_id(token)
 
     @cached_property
     def eos_token(self) -> str:
@@ -121,7 +121,7 @@ class Tokenizer:
         whole = self.backend.encode("a", add_special_tokens=True).ids
         body = self._raw("a")
         start = next(i for i in range(len(whole)) if whole[i : i + len(body)] == body)
-        return "".join(self.backend.id_to_token(i) for i in whole[:start])
+        return "".join(self.backend.id_to_token(i) or "" for i in whole[:start])
 
     @cached_property
     def _control(self) -> dict[str, Any]:
@@ -147,7 +147,7 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
-        return cast(int, self.backend.get_vocab_size(with_added_tokens=True))
+        return self.backend.get_vocab_size(with_added_tokens=True)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -166,7 +166,9 @@ class Tokenizer:
             alone = self._raw(sentinel)
             if all(self._raw(sentinel + p)[: len(alone)] == alone for p in _PROBES if p[0] != sentinel):
                 return sentinel, len(alone)
-        raise DataError(f"{self.folder}: no text can be encoded in the middle of another with this tokenizer; please report it")
+        raise DataError(
+            f"{self.folder}: no text can be encoded in the middle of another with this tokenizer; please report it"
+        )
 
     @cached_property
     def _goes_on_after_control(self) -> bool:
@@ -180,7 +182,7 @@ class Tokenizer:
         return behind[-len(self._raw("a")) :] != self._raw("a")
 
     def _raw(self, text: str) -> list[int]:
-        return cast("list[int]", self.backend.encode(text, add_special_tokens=False).ids)
+        return self.backend.encode(text, add_special_tokens=False).ids
 
     def encode(self, samples: Sequence[Sequence[Piece]]) -> list[Encoded]:
         """The tokens of rendered samples, all stretches in one batch call on all cores."""
@@ -191,10 +193,11 @@ class Tokenizer:
 
     def encode_one(self, pieces: Sequence[Piece]) -> list[int]:
         """The ids of one rendered prompt."""
-        return self.encode([pieces])[0].ids_T.tolist()
+        ids: list[int] = self.encode([pieces])[0].ids_T.tolist()
+        return ids
 
     def decode(self, ids: Sequence[int], skip_control: bool = False) -> str:
-        return cast(str, self.backend.decode(list(ids), skip_special_tokens=skip_control))
+        return self.backend.decode(list(ids), skip_special_tokens=skip_control)
 
     def _stretches(self, pieces: Sequence[Piece], index: dict[_Stretch, int]) -> list[tuple[int, float]]:
         """A sample as (stretch number, or -1 - id for a control token; weight); new stretches are added to `index`."""
@@ -248,10 +251,11 @@ def _converted(folder: Path) -> tokenizers.Tokenizer:
     """A tokenizer that lies there in an older form only (`tokenizer.model`, `vocab.json`): Transformers converts it."""
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise DataError(f"{folder}: no tokenizer here (looked for {', '.join(TOKENIZER_FILES)})")
-    from transformers import AutoTokenizer  # noqa: PLC0415
+    from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(str(folder)).backend_tokenizer
+        converted: tokenizers.Tokenizer = AutoTokenizer.from_pretrained(str(folder)).backend_tokenizer
+        return converted
     except Exception as error:
         raise DataError(
             f"{folder}: there is no tokenizer.json, and the tokenizer can't be converted: {error}. "

@@ -35,7 +35,8 @@ class Decoding:
 
     def __post_init__(self) -> None:
         """Raises ConfigError with everything that is out of range, or that greedy decoding would ignore."""
-        faults = [f"{name} {getattr(self, name)} must be at least 1" for name in ("max_new_tokens", "batch_size", "num_beams") if getattr(self, name) < 1]
+        counts = {"max_new_tokens": self.max_new_tokens, "batch_size": self.batch_size, "num_beams": self.num_beams}
+        faults = [f"{name} {value} must be at least 1" for name, value in counts.items() if value < 1]
         if not 0 <= self.temperature < math.inf:
             faults.append(f"temperature {self.temperature} must be 0 (greedy) or more")
         if not 0 < self.top_p <= 1:
@@ -61,7 +62,7 @@ def generation_config(decoding: Decoding, loaded: Loaded, max_new_tokens: int) -
         do_sample=decoding.samples,
         temperature=decoding.temperature if decoding.samples else 1.0,
         top_p=decoding.top_p,
-        top_k=decoding.top_k,
+        top_k=decoding.top_k if decoding.samples else None,  # said to be ignored, loudly, if set
         repetition_penalty=decoding.repetition_penalty,
         num_beams=decoding.num_beams,
         eos_token_id=list(loaded.stop_ids),

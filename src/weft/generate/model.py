@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -49,7 +50,9 @@ class Loaded:
     @cached_property
     def max_positions(self) -> int | None:
         """The most tokens that prompt and answer may have together; None where the model names no limit."""
-        return cast("int | None", getattr(base_of(self.model).config.get_text_config(), "max_position_embeddings", None))
+        return cast(
+            "int | None", getattr(base_of(self.model).config.get_text_config(), "max_position_embeddings", None)
+        )
 
     @cached_property
     def answer_end(self) -> str:
@@ -82,9 +85,16 @@ def open_model(
     tokenizer = load_tokenizer(folder, base)
     chosen = load_template(folder, tokenizer, template)
     number_format = compute_dtype(ModelSettings(base=str(path), dtype=dtype), where)
-    model: Any = load_base(folder, base, number_format, where) if base else load_model(str(path if on_hub else folder), number_format, where)
+    model: Any = (
+        load_base(folder, base, number_format, where)
+        if base
+        else load_model(str(path if on_hub else folder), number_format, where)
+    )
     if adapter:
-        model = load_adapter(model, str(folder))
+        with warnings.catch_warnings(
+            action="ignore", category=FutureWarning
+        ):  # between PEFT and Transformers, none of the user's
+            model = load_adapter(model, str(folder))
     return Loaded(folder, base, model, tokenizer, chosen, _take_stop_ids(model, tokenizer, chosen), where)
 
 
@@ -111,7 +121,12 @@ def is_adapter(folder: Path) -> bool:
 
 def is_hub_name(path: str) -> bool:
     """Whether a path that is not there can be the name of a model on the hub: `gpt2`, `owner/name`."""
-    return not os.path.exists(path) and path.count("/") <= 1 and not path.startswith((".", "~", "/")) and not path.endswith("/")
+    return (
+        not os.path.exists(path)
+        and path.count("/") <= 1
+        and not path.startswith((".", "~", "/"))
+        and not path.endswith("/")
+    )
 
 
 def base_folder(folder: Path, base: str | None) -> str:
@@ -126,7 +141,9 @@ def base_folder(folder: Path, base: str | None) -> str:
     named = os.path.expanduser(str(named))
     if not os.path.isdir(named) and not is_hub_name(named):
         whose = "--base" if base else "its base model"
-        raise ModelError(f"{folder}: {whose} {named} is not there (looked for {os.path.abspath(named)}); say where it is with --base FOLDER")
+        raise ModelError(
+            f"{folder}: {whose} {named} is not there (looked for {os.path.abspath(named)}); say where it is with --base FOLDER"
+        )
     return named
 
 
@@ -135,7 +152,9 @@ def load_base(folder: Path, base: str, dtype: torch.dtype, device: torch.device)
     try:
         return load_model(base, dtype, device)
     except ModelError as error:
-        raise ModelError(f"{folder}: the adapter's base can't be loaded: {error}. If it lies elsewhere, pass --base FOLDER") from error
+        raise ModelError(
+            f"{folder}: the adapter's base can't be loaded: {error}. If it lies elsewhere, pass --base FOLDER"
+        ) from error
 
 
 def load_tokenizer(folder: Path, base: str | None) -> Tokenizer:
@@ -162,7 +181,9 @@ def _take_stop_ids(model: Any, tokenizer: Tokenizer, template: Template) -> tupl
         if number is not None:
             ids.add(number)
     if not ids:
-        raise ModelError(f"{tokenizer.folder}: neither tokenizer, template nor model names a stop token, so no answer could ever end")
+        raise ModelError(
+            f"{tokenizer.folder}: neither tokenizer, template nor model names a stop token, so no answer could ever end"
+        )
     return tuple(sorted(ids))
 
 

@@ -23,7 +23,7 @@ def add_adapter(model: PreTrainedModel, settings: AdapterSettings, base: str, se
     torch.manual_seed(seed)
     config = LoraConfig(
         r=settings.rank,
-        lora_alpha=settings.alpha,  # type: ignore[arg-type]
+        lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         target_modules=settings.targets,
         task_type="CAUSAL_LM",
@@ -50,7 +50,9 @@ def _refuse_bad_targets(model: PreTrainedModel, targets: str | list[str]) -> Non
     leaves = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
     missing = [name for name in targets if name.rpartition(".")[2] not in leaves and name not in ("embed_tokens",)]
     if missing:
-        raise ModelError(f"adapter.targets: no linear module is called {', '.join(missing)}; this model has {', '.join(sorted(leaves))}")
+        raise ModelError(
+            f"adapter.targets: no linear module is called {', '.join(missing)}; this model has {', '.join(sorted(leaves))}"
+        )
     tied = [name for name in targets if name in ("lm_head", "embed_tokens", "embed_out", "wte")]
     if tied and getattr(model.config, "tie_word_embeddings", False):
         raise ModelError(

@@ -20,7 +20,9 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 def pick_device(wanted: str) -> torch.device:
     """The device of `engine.device`. Raises ConfigError where there is none of that kind."""
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("engine.device: cuda: torch sees no GPU here; use cpu, or install a CUDA build of torch (see README)")
+        raise ConfigError(
+            "engine.device: cuda: torch sees no GPU here; use cpu, or install a CUDA build of torch (see README)"
+        )
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 

@@ -7,7 +7,7 @@ computes logits that are not trained on. The loss function is handed in, so this
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,8 @@ class LossHead(nn.Module):
     def forward(self, hidden_ND: Tensor, label_N: Tensor, coefficient_N: Tensor) -> tuple[Tensor, Tensor]:
         if self.scale != 1.0:
             hidden_ND = hidden_ND * self.scale
-        return self.loss(hidden_ND, self.head.weight, label_N, coefficient_N, getattr(self.head, "bias", None))
+        weight_VD = cast(Tensor, self.head.weight)
+        return self.loss(hidden_ND, weight_VD, label_N, coefficient_N, getattr(self.head, "bias", None))
 
 
 class Objective(nn.Module):

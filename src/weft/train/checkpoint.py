@@ -58,7 +58,9 @@ def save(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, prog
             files.publish(building, place, {"format": 1, "step": progress.step})
         wrong = files.faults(place)
         if wrong:
-            raise CheckpointError(f"{place}: read back, but {'; '.join(wrong)}: the disk does not keep what is written to it")
+            raise CheckpointError(
+                f"{place}: read back, but {'; '.join(wrong)}: the disk does not keep what is written to it"
+            )
     _rotate(folder, progress, keep)
     return place
 
@@ -106,7 +108,9 @@ def newest(folder: Path) -> Path | None:
         wrong = files.faults(place)
         if not wrong:
             return place
-        logger.warning("checkpoint %s is broken (%s); it is set aside, going on with an older one", place, "; ".join(wrong))
+        logger.warning(
+            "checkpoint %s is broken (%s); it is set aside, going on with an older one", place, "; ".join(wrong)
+        )
         _set_aside(place)
     return None
 
@@ -142,7 +146,9 @@ def load(place: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> Pr
     for name, entries in state.items():
         parameter = parameters[name]
         optimizer.state[parameter] = {
-            kind: value if kind == "step" and value.ndim == 0 and parameter.device.type == "cpu" else value.to(parameter.device)
+            kind: value
+            if kind == "step" and value.ndim == 0 and parameter.device.type == "cpu"
+            else value.to(parameter.device)
             for kind, value in entries.items()
         }
     return Progress(**json.loads((place / "state.json").read_text("utf-8")))

@@ -16,7 +16,9 @@ from weft.train.step import Accumulator, Totals, part_factors
 
 
 @torch.no_grad()
-def validate(plan: Plan, settings: Settings, engine: Engine, module: nn.Module, dtype: torch.dtype, weight_K: Floats) -> Totals:
+def validate(
+    plan: Plan, settings: Settings, engine: Engine, module: nn.Module, dtype: torch.dtype, weight_K: Floats
+) -> Totals:
     """The objective over the whole validation set, and each task's sums. `module` is the bare objective: no gradients travel."""
     micro_batches = plan.validation()
     accumulator = Accumulator(engine, module, dtype, len(plan.stores))
@@ -41,4 +43,3 @@ def validation_record(totals: Totals, tasks: list[str]) -> dict[str, Any]:
             if totals.tokens_K[k] > 0
         },
     }
-

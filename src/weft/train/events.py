@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from weft.errors import MissingExtraError
-from weft.types import JsonObject
 
 
 class Journal:
@@ -53,7 +52,7 @@ class TensorBoard:
 
     def __init__(self, folder: Path, first_step: int) -> None:
         try:
-            from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415
+            from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise MissingExtraError("track: tensorboard needs `pip install 'weft[tensorboard]'`") from error
         self._writer = SummaryWriter(str(folder), purge_step=first_step)
@@ -79,9 +78,9 @@ class TensorBoard:
         self._writer.close()
 
 
-def read_journal(file: Path) -> list[JsonObject]:
+def read_journal(file: Path) -> list[dict[str, Any]]:
     """All whole lines of a journal."""
-    records = []
+    records: list[dict[str, Any]] = []
     for line in file.read_bytes().splitlines():
         try:
             records.append(json.loads(line))

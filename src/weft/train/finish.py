@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from weft import __version__, files
+from weft import files
 from weft.config.settings import Settings
 from weft.data.about import ABOUT, about, write_tokenizer
 from weft.data.templates import build
@@ -14,6 +14,7 @@ from weft.train import checkpoint
 from weft.train.curves import draw_curves
 from weft.train.events import read_journal
 from weft.train.loop import Run
+from weft.version import __version__
 
 
 def finish(run: Run) -> Path:
@@ -48,7 +49,7 @@ def _card(run: Run) -> str:
     records = [r["validation"] for r in read_journal(run.folder / "metrics.jsonl") if "validation" in r]
     lines = []
     for name in run.tasks:
-        values = [record["tasks"][name]["loss"] for record in records if name in record["tasks"]]  # type: ignore[index, call-overload]
+        values = [record["tasks"][name]["loss"] for record in records if name in record["tasks"]]
         before_after = f"{values[0]:.4f} | {values[-1]:.4f}" if values else "– | –"
         lines.append(f"| {name} | {before_after} |")
     kind = "LoRA adapter" if run.settings.adapter.kind == "lora" else "model"

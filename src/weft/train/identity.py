@@ -53,7 +53,9 @@ def check(folder: Path, identity: JsonObject) -> None:
     try:
         before = json.loads(file.read_text("utf-8"))
     except ValueError as error:
-        raise CheckpointError(f"{file}: not readable as JSON ({error}); this folder can't be resumed, choose another output") from error
+        raise CheckpointError(
+            f"{file}: not readable as JSON ({error}); this folder can't be resumed, choose another output"
+        ) from error
     old, new = _flat(before), _flat(json.loads(json.dumps(identity)))
     differences = [
         f"  {_name(key)}: was {_short(old.get(key))}, is {_short(new.get(key))}"
@@ -71,7 +73,9 @@ def check(folder: Path, identity: JsonObject) -> None:
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(value, dict) or (prefix and not value):
         return {prefix: value}
-    return {k: v for key, inner in value.items() for k, v in _flat(inner, f"{prefix}.{key}" if prefix else str(key)).items()}
+    return {
+        k: v for key, inner in value.items() for k, v in _flat(inner, f"{prefix}.{key}" if prefix else str(key)).items()
+    }
 
 
 def _is_free(key: str) -> bool:

@@ -27,5 +27,9 @@ def launch(processes: int, function: Callable[..., None], *arguments: object) ->
         elastic_launch(config, function)(*arguments)
     except ChildFailedError as error:
         rank, failure = min(error.failures.items())
-        message = failure.message if isinstance(failure.message, str) else str(failure.message.get("message", failure.message))
+        message = (
+            failure.message
+            if isinstance(failure.message, str)
+            else str(failure.message.get("message", failure.message))
+        )
         raise TrainingError(f"process of rank {rank} failed (exit code {failure.exitcode}): {message}") from error

@@ -91,7 +91,7 @@ def train_step(run: Run, number: int) -> dict[str, Any]:
     _watch(run, finite, norm, totals.loss)
 
     seconds = time.monotonic() - started
-    record = {
+    record: dict[str, Any] = {
         "step": number + 1,
         "loss": totals.loss if math.isfinite(totals.loss) else None,
         "tasks": {
@@ -136,7 +136,9 @@ def _watch(run: Run, finite: bool, norm: float, loss: float) -> None:
     state.skipped += not finite
     state.skipped_in_a_row = 0 if finite else state.skipped_in_a_row + 1
     if not finite:
-        logger.warning("step %d: loss %s, gradient norm %s: not finite, the step is skipped", state.step + 1, loss, norm)
+        logger.warning(
+            "step %d: loss %s, gradient norm %s: not finite, the step is skipped", state.step + 1, loss, norm
+        )
     if state.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
         raise TrainingError(
             f"step {state.step + 1}: {MAX_SKIPPED_IN_A_ROW} steps in a row gave a loss or gradient that is not finite. The last checkpoint "

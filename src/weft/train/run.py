@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from weft import files
 from weft.config.settings import Settings
@@ -13,7 +12,7 @@ from weft.train.events import read_journal
 from weft.train.finish import finish
 from weft.train.launch import launch
 from weft.train.loop import train as train_loop
-from weft.train.setup import build, locked, open_engine
+from weft.train.setup import build, check_identity, locked, open_engine
 from weft.types import ProgressHook, silent
 
 
@@ -30,8 +29,7 @@ class RunResult:
 
 def train(settings: Settings, progress: ProgressHook = silent) -> RunResult:
     """Train (or go on training, or find it done) and give the result. `settings` are resolved (config.resolve)."""
-    done = (settings.output / "final").is_dir() and not files.faults(settings.output / "final")
-    if settings.engine.processes > 1 and not launched() and not done:
+    if settings.engine.processes > 1 and not launched() and not is_done(settings.output):
         with locked(settings.output):
             launch(settings.engine.processes, _worker, settings, progress)
     else:
@@ -54,6 +52,9 @@ def _run_in_this_process(settings: Settings, progress: ProgressHook) -> None:
 
 def _with_engine(settings: Settings, engine: Engine, progress: ProgressHook) -> None:
     try:
+        if is_done(settings.output):
+            check_identity(settings, engine, progress)
+            return
         run = build(settings, engine, progress if engine.rank == 0 else silent)
         train_loop(run, progress if engine.rank == 0 else silent)
         if engine.rank == 0:
@@ -66,12 +67,21 @@ def _with_engine(settings: Settings, engine: Engine, progress: ProgressHook) -> 
         engine.close()
 
 
+def is_done(folder: Path) -> bool:
+    """Whether a run has come to its end, and its result is whole."""
+    return (folder / "final").is_dir() and not files.faults(folder / "final")
+
+
 def result(folder: Path) -> RunResult:
     """What a finished run came to, read from its folder."""
-    records: list[dict[str, Any]] = list(read_journal(folder / "metrics.jsonl"))
+    records = read_journal(folder / "metrics.jsonl")
     validations = [r["validation"]["tasks"] for r in records if "validation" in r]
     steps = max((r["step"] for r in records), default=0)
     before, after = (validations[0], validations[-1]) if validations else ({}, {})
     return RunResult(
-        folder, folder / "final", steps, {n: t["loss"] for n, t in before.items()}, {n: t["loss"] for n, t in after.items()}
+        folder,
+        folder / "final",
+        steps,
+        {n: t["loss"] for n, t in before.items()},
+        {n: t["loss"] for n, t in after.items()},
     )

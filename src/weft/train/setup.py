@@ -29,7 +29,17 @@ from weft.train.loop import Run
 from weft.train.optim import build_optimizer
 from weft.types import ProgressHook
 
-_OURS = {"run.json", "settings.yaml", "metrics.jsonl", "ledger.jsonl", "checkpoints", "final", "curves.png", "tensorboard", ".lock"}
+_OURS = {
+    "run.json",
+    "settings.yaml",
+    "metrics.jsonl",
+    "ledger.jsonl",
+    "checkpoints",
+    "final",
+    "curves.png",
+    "tensorboard",
+    ".lock",
+}
 
 
 @contextmanager
@@ -42,7 +52,9 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise CheckpointError(f"{folder}: another process trains into this folder; wait for it, or set another output") from error
+            raise CheckpointError(
+                f"{folder}: another process trains into this folder; wait for it, or set another output"
+            ) from error
         yield
     finally:
         os.close(handle)
@@ -64,10 +76,9 @@ def _refuse_foreign(folder: Path) -> None:
 def build(settings: Settings, engine: Engine, progress: ProgressHook) -> Run:
     """A run at its start or at its newest whole checkpoint. The caller holds the folder's lock (rank 0)."""
     folder = settings.output
-    prepared = _prepare_once(settings, engine, progress)
+    prepared = check_identity(settings, engine, progress)
     plan = make_plan(settings, prepared)
     if engine.rank == 0:
-        identity.check(folder, identity.describe(settings, prepared))
         _write_settings(folder, settings)
         (folder / "checkpoints").mkdir(exist_ok=True)
         files.remove_leftovers(folder / "checkpoints")
@@ -102,7 +113,9 @@ def build(settings: Settings, engine: Engine, progress: ProgressHook) -> Run:
         state=state,
         metrics=Journal(folder / "metrics.jsonl", last) if main else None,
         ledger=Journal(folder / "ledger.jsonl", last) if main else None,
-        tensorboard=TensorBoard(folder / "tensorboard", state.step) if main and "tensorboard" in settings.track else None,
+        tensorboard=TensorBoard(folder / "tensorboard", state.step)
+        if main and "tensorboard" in settings.track
+        else None,
     )
 
 
@@ -123,6 +136,14 @@ def build_objective(settings: Settings, device: torch.device, dtype: torch.dtype
     if settings.model.gradient_checkpointing:
         enable_checkpointing(base_of(model))
     return objective.train()
+
+
+def check_identity(settings: Settings, engine: Engine, progress: ProgressHook) -> Prepared:
+    """The prepared data, once it is sure that the folder is new or holds this very run."""
+    prepared = _prepare_once(settings, engine, progress)
+    if engine.rank == 0:
+        identity.check(settings.output, identity.describe(settings, prepared))
+    return prepared
 
 
 def _prepare_once(settings: Settings, engine: Engine, progress: ProgressHook) -> Prepared:

@@ -107,4 +107,3 @@ def _to(array: Any, device: torch.device) -> Tensor:
 def seed_micro_batch(settings: Settings, step: int, micro_batch: int) -> None:
     """Dropout's randomness: a function of where we are, so that no random state has to be saved."""
     torch.manual_seed(stable_seed(settings.seed, "dropout", step, micro_batch))
-

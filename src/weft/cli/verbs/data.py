@@ -65,7 +65,9 @@ def _show(args: argparse.Namespace) -> int:
     terminal.print(Text.assemble(("trained", "bold green"), " and ", ("context", "dim"), " tokens"))
     for sample in samples:
         trained = sum(weight > 0 for weight in sample.weights)
-        terminal.print(Text(f"\n{sample.id} ({sample.split}): {len(sample.ids)} tokens, {trained} trained", style="bold"))
+        terminal.print(
+            Text(f"\n{sample.id} ({sample.split}): {len(sample.ids)} tokens, {trained} trained", style="bold")
+        )
         runs = inspect.coloured_runs(prepared.tokenizer, sample)
         terminal.print(Text.assemble(*((text, "bold green" if is_trained else "dim") for text, is_trained in runs)))
     return 0
@@ -110,7 +112,17 @@ def _print_ledger(prepared: Prepared) -> None:
     for store in prepared.stores:
         x = store.ledger
         dropped = ", ".join(f"{number} {reason}" for reason, number in x.dropped.items()) or "0"
-        rows.append([x.task, x.format, f"{x.read}", f"{x.used}", f"{x.quarantined}", dropped, *map(str, (x.cut, x.tokens, x.trained_tokens))])
+        rows.append(
+            [
+                x.task,
+                x.format,
+                f"{x.read}",
+                f"{x.used}",
+                f"{x.quarantined}",
+                dropped,
+                *map(str, (x.cut, x.tokens, x.trained_tokens)),
+            ]
+        )
     headings = ["task", "format", "read", "used", "quarantined", "dropped", "cut", "tokens", "trained tokens"]
     print_table("ledger: read = used + quarantined + dropped", headings, rows, text_columns=2)
     for store in prepared.stores:

@@ -59,7 +59,9 @@ def _print_forecast(forecast: Forecast, console: Console) -> None:
         ],
         text_columns=2,
     )
-    print(f"steps: {forecast.steps}, each about {forecast.tokens_per_step:.0f} tokens in {forecast.micro_batches_per_step:.1f} micro-batches")
+    print(
+        f"steps: {forecast.steps}, each about {forecast.tokens_per_step:.0f} tokens in {forecast.micro_batches_per_step:.1f} micro-batches"
+    )
     print(f"parameters: {forecast.parameters:,}, of which {forecast.trained_parameters:,} are trained")
     parts = ", ".join(f"{name} {size / 2**20:.1f}" for name, size in forecast.memory.items())
     print(f"memory, estimated, MiB: {parts}; together {sum(forecast.memory.values()) / 2**20:.1f}")

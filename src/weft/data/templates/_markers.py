@@ -53,7 +53,9 @@ class MarkerTemplate:
 
     def _open(self, role: str) -> str:
         if role not in self.opening:
-            raise TemplateError(f"template {self.name} has no marker for the role {role!r}; it knows {', '.join(self.opening)}")
+            raise TemplateError(
+                f"template {self.name} has no marker for the role {role!r}; it knows {', '.join(self.opening)}"
+            )
         return self.opening[role]
 
     def jinja(self) -> str:

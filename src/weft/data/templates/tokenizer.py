@@ -121,7 +121,9 @@ class JinjaTemplate:
             if _fill(literals, written) == real:
                 return written
         expected = _fill(literals, contents)
-        place = next((i for i, (a, b) in enumerate(zip(expected, real, strict=False)) if a != b), min(len(expected), len(real)))
+        place = next(
+            (i for i, (a, b) in enumerate(zip(expected, real, strict=False)) if a != b), min(len(expected), len(real))
+        )
         raise TemplateError(
             f"template {self.name}: the text depends on the contents in a way that can't be verified; at character {place} "
             f"it writes {real[place : place + 40]!r} where {expected[place : place + 40]!r} was expected"
@@ -233,7 +235,9 @@ def _tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None, *
 
 def build(settings: TemplateSettings, tokenizer: Tokenizer) -> JinjaTemplate:
     if settings.markers:
-        raise TemplateError("template.markers: a Jinja template has none; use template.name: mftcoder for other markers")
+        raise TemplateError(
+            "template.markers: a Jinja template has none; use template.name: mftcoder for other markers"
+        )
     is_file = settings.name.endswith((".jinja", ".jinja2", ".j2"))
     source = read_jinja(settings.name) if is_file else own_template(tokenizer)
     if source is None:

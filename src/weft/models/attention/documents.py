@@ -60,7 +60,14 @@ def attention(
             mask = None if window is None else _band(length, window, q.device)
             outs.append(
                 scaled_dot_product_attention(
-                    q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=mask is None, scale=scaling, enable_gqa=_grouped(q, k)
+                    q,
+                    k,
+                    v,
+                    attn_mask=mask,
+                    dropout_p=dropout,
+                    is_causal=mask is None,
+                    scale=scaling,
+                    enable_gqa=_grouped(q, k),
                 )
             )
         else:
@@ -81,7 +88,13 @@ def _equal_documents(
         return x.unflatten(2, (number, -1)).squeeze(0).transpose(0, 1)
 
     out = scaled_dot_product_attention(
-        fold(query), fold(key), fold(value), dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=_grouped(query, key)
+        fold(query),
+        fold(key),
+        fold(value),
+        dropout_p=dropout,
+        is_causal=True,
+        scale=scaling,
+        enable_gqa=_grouped(query, key),
     )
     return out.transpose(0, 1).flatten(1, 2).unsqueeze(0)
 
@@ -94,7 +107,14 @@ def _band(length: int, window: int, device: torch.device) -> Tensor:
 
 
 def _explicit(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scaling: float | None, dropout: float, softcap: float | None, sinks: Tensor | None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor,
+    scaling: float | None,
+    dropout: float,
+    softcap: float | None,
+    sinks: Tensor | None,
 ) -> Tensor:
     """Attention written out, for what the fused kernels lack: soft-capped scores and sinks."""
     groups = q.shape[1] // k.shape[1]

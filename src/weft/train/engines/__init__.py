@@ -56,7 +56,9 @@ def build(settings: EngineSettings) -> Engine:
     if kind == "auto":
         kind = "ddp" if launched() else "local"
     if kind == "local" and launched():
-        raise ConfigError(f"engine.kind: local, but a launcher started {os.environ['WORLD_SIZE']} processes; use ddp or auto")
+        raise ConfigError(
+            f"engine.kind: local, but a launcher started {os.environ['WORLD_SIZE']} processes; use ddp or auto"
+        )
     if settings.threads:
         torch.set_num_threads(settings.threads)
     engine: Engine = plugins.find("weft.train.engines", kind, "build", "engine.kind")(pick_device(settings.device))
