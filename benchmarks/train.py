@@ -90,7 +90,7 @@ class Outcome:
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="Alpaca rows, a file or folder (default: the quickstart's, or made ones)")
+    parser.add_argument("--data", type=Path, help="Alpaca rows, a file or folder (default: quickstart's or made up)")
     parser.add_argument("--tokenizer", type=Path, help="folder with tokenizer.json (default: one trained on the rows)")
     parser.add_argument("--repeats", type=int, default=3, help="measurements of each contender")
     parser.add_argument("--steps", type=int, default=2, help="measured steps of a measurement")

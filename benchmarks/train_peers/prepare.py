@@ -118,7 +118,7 @@ def make_steps(
 ) -> dict[str, np.ndarray]:
     """The arrays of steps.npz (see protocol.py).
 
-    Every step has equally many samples, a multiple of the padded micro-batch, so that trainers that count in samples can
+    Every step has equally many samples, a multiple of the padded micro-batch, so trainers that count in samples can
     take the same steps. Of several draws the one is kept that needs the fewest rows and fills them best.
     """
     length_S = np.array([len(ids) for ids, _ in samples])

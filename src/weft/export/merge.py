@@ -6,7 +6,6 @@ alone; then the files as they were written are read back and must give them too.
 
 from __future__ import annotations
 
-import copy
 import json
 import warnings
 from dataclasses import dataclass
@@ -116,7 +115,10 @@ def _refuse_existing(out: Path) -> None:
 
 def _own_format(base: str) -> str:
     """The number format that a base model's weights are said to have."""
-    own = AutoConfig.from_pretrained(base, trust_remote_code=False).dtype
+    try:
+        own = AutoConfig.from_pretrained(base, trust_remote_code=False).dtype
+    except (OSError, ValueError):  # whoever loads the model says it better
+        return "fp32"
     return next((name for name, dtype in _FORMATS.items() if dtype == own), "fp32")
 
 
@@ -129,8 +131,10 @@ def _merged(loaded: Loaded) -> Any:
 
 
 def _write_model(merged: Any, loaded: Loaded, folder: Path, chosen: str) -> None:
-    own = GenerationConfig.from_pretrained(loaded.base) if (Path(str(loaded.base)) / "generation_config.json").is_file() else GenerationConfig()
-    wanted = copy.deepcopy(own)
+    try:
+        wanted = GenerationConfig.from_pretrained(str(loaded.base))
+    except OSError:  # it has none
+        wanted = GenerationConfig()
     wanted.eos_token_id, wanted.pad_token_id = list(loaded.stop_ids), loaded.tokenizer.pad_id
     try:
         wanted.validate(strict=True)

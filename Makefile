@@ -1,0 +1,4 @@
+.PHONY: quickstart test lint
+
+quickstart test lint:
+	python3 dev.py $@
