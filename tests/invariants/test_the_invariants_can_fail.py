@@ -37,7 +37,8 @@ def test_counts_of_the_micro_batch_instead_of_the_step_are_seen(
 
     def local_factors(run_plan: Any, settings: Settings, parts: Any, weight_K: Any) -> list[Any]:
         return [
-            weighting.coefficients(settings.loss.weighting, run_plan.trained_P(p), p.task_P, weight_K) / len(parts) for p in parts
+            weighting.coefficients(settings.loss.weighting, run_plan.trained_P(p), p.task_P, weight_K) / len(parts)
+            for p in parts
         ]
 
     monkeypatch.setattr(loop, "part_factors", local_factors)
@@ -61,7 +62,9 @@ def test_the_self_test_refuses_a_leak(
 ) -> None:
     honest = documents.attention
     monkeypatch.setattr(
-        documents, "attention", lambda *a, document_lengths, **k: honest(*a, document_lengths=[sum(document_lengths)], **k)
+        documents,
+        "attention",
+        lambda *a, document_lengths, **k: honest(*a, document_lengths=[sum(document_lengths)], **k),
     )
     settings = make_settings(output=str(tmp_path / "run"))
     with pytest.raises(ValueError, match="packed samples give another loss than each alone"):
@@ -128,7 +131,10 @@ def test_a_lost_micro_batch_is_seen(
 def test_a_sample_cut_in_two_is_seen(
     make_settings: Callable[..., Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "_concatenated", lambda parts, capacity: [plan.join(list(plan._stream_rows(parts, 50)))])
+    honest = plan.concatenated
+    monkeypatch.setattr(
+        plan, "concatenated", lambda parts, _: (pieces := honest(parts, 50)[0], np.array([len(pieces.task_P)]))
+    )
     _differs(make_settings, tmp_path, "token", "one stream")
 
 
@@ -163,7 +169,9 @@ def _unscaled_worker(values: dict[str, Any], folder: str) -> None:
     worker(values, folder)
 
 
-def test_an_engine_that_forgets_its_gradient_scale_is_seen(make_settings: Callable[..., Settings], tmp_path: Path) -> None:
+def test_an_engine_that_forgets_its_gradient_scale_is_seen(
+    make_settings: Callable[..., Settings], tmp_path: Path
+) -> None:
     from tests.invariants.test_gradient import RANKED, assert_ranks_agree
 
     settings = make_settings(engine={"kind": "ddp", "processes": 2})

@@ -39,7 +39,9 @@ def test_six_tasks_in_five_formats_all_get_better_with_yaml(tmp_path: Path) -> N
     }
     checked = api.check(settings)
     assert checked.ok, [c for c in checked.checks if not c.ok]
-    assert {store.task: store.ledger.format for store in checked.prepared.stores} == {n: f for n, (_, f) in TASKS.items()}
+    assert {store.task: store.ledger.format for store in checked.prepared.stores} == {
+        n: f for n, (_, f) in TASKS.items()
+    }
     result = api.train(settings)
     assert result.losses_before.keys() == TASKS.keys()
     for name, before in result.losses_before.items():

@@ -40,10 +40,8 @@ class Console:
         from rich.progress import Progress as Bar
 
         if self._bar is None:
-            self._bar = Bar(
-                TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[note]}"),
-                console=RichConsole(stderr=True),
-            )  # fmt: skip
+            columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn())
+            self._bar = Bar(*columns, TextColumn("{task.fields[note]}"), console=RichConsole(stderr=True))
             self._bar.start()
         if event.what != self._what:
             self._what = event.what

@@ -31,7 +31,7 @@ class AdapterSettings(Section):
     """none trains all weights; lora trains low-rank updates (arXiv 2106.09685)."""
     rank: int = Field(16, ge=1)
     """Rank r of the update."""
-    alpha: float = Field(32.0, gt=0)
+    alpha: float = Field(32.0, gt=0, allow_inf_nan=False)
     """Scale of the update: alpha / rank."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout on the adapter's input."""
@@ -125,7 +125,7 @@ class OptimizerSettings(Section):
     """Decoupled weight decay, on matrices only."""
     betas: tuple[float, float] = (0.9, 0.999)
     """AdamW's decay rates of the gradient's first and second moments."""
-    eps: float = Field(1e-8, gt=0)
+    eps: float = Field(1e-8, gt=0, allow_inf_nan=False)
     """AdamW's epsilon."""
     clip_norm: float = Field(1.0, ge=0, allow_inf_nan=False)
     """Largest norm of the whole gradient; 0 never clips."""
@@ -285,6 +285,8 @@ def _conflicts(settings: Settings) -> list[str]:
     ]
     if settings.optimizer.min_lr > settings.optimizer.lr:
         faults.append(f"optimizer.min_lr: {settings.optimizer.min_lr} is above optimizer.lr {settings.optimizer.lr}")
+    if not all(0 <= beta < 1 for beta in settings.optimizer.betas):
+        faults.append(f"optimizer.betas: {list(settings.optimizer.betas)} must lie at or above 0 and below 1")
     if settings.engine.kind == "local" and settings.engine.processes > 1:
         faults.append(
             f"engine.kind: local runs one process, not engine.processes {settings.engine.processes}; use ddp or auto"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 
 import numpy as np
 
@@ -77,7 +77,7 @@ def coloured_runs(tokenizer: Tokenizer, sample: Shown) -> list[tuple[str, bool]]
     weights = np.array(sample.weights) > 0
     borders = [0, *(np.flatnonzero(np.diff(weights)) + 1).tolist(), len(sample.ids)]
     runs, done = [], ""
-    for start, stop in zip(borders, borders[1:], strict=False):
+    for start, stop in pairwise(borders):
         text = tokenizer.decode(sample.ids[:stop])
         runs.append((text[len(done) :], bool(weights[start])))
         done = text

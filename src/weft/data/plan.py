@@ -9,7 +9,7 @@ packing, number of ranks) never changes what is in it, nor therefore its gradien
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -87,31 +87,39 @@ class Plan:
         return [store.split("train", data.validation, data.test) for store in self.stores]
 
     @cached_property
-    def _steps_of_passes(self) -> list[list[Parts]]:
-        """Every step's parts; steps go on across the borders of passes, so only the last may be small."""
+    def _rows(self) -> tuple[Parts, Ints]:
+        """All parts of the run in their order, and where each row begins among them (and the last ends)."""
         settings = self.settings
-        rows: list[Parts] = []
-        per_step = settings.batch.samples_per_step
+        found, lengths = [], []
         for number in range(self.mixture.num_passes):
             parts = self._pass(number)
-            if not parts:
-                continue
-            if per_step:
-                rows += _each(parts)
+            if settings.batch.samples_per_step:
+                length_R = np.ones(len(parts.task_P), dtype=np.int64)
             elif settings.data.packing == "concat":
-                rows += _concatenated(parts, settings.max_tokens)
+                parts, length_R = concatenated(parts, settings.max_tokens)
             else:
-                rows += _packed(parts, settings.max_tokens, stable_seed(settings.seed, "rows", number))
-        size = per_step or max(1, settings.tokens_per_step // settings.max_tokens)
-        steps = [rows[start : start + size] for start in range(0, len(rows), size)]
-        return steps[: settings.mixture.max_steps]
+                parts, length_R = packed(parts, settings.max_tokens, stable_seed(settings.seed, "rows", number))
+            found.append(parts)
+            lengths.append(length_R)
+        return join(found), np.cumsum(np.concatenate([np.zeros(1, dtype=np.int64), *lengths]))
 
-    @property
+    @cached_property
+    def rows_per_step(self) -> int:
+        return self.settings.batch.samples_per_step or max(1, self.settings.tokens_per_step // self.settings.max_tokens)
+
+    @cached_property
     def num_steps(self) -> int:
-        return len(self._steps_of_passes)
+        """Steps go on across the borders of passes, so only the last may be small."""
+        steps = -(-(len(self._rows[1]) - 1) // self.rows_per_step)
+        return min(steps, self.settings.mixture.max_steps or steps)
 
     def step(self, number: int) -> Step:
-        parts = join(self._steps_of_passes[number])
+        """Step `number`, from 0. Raises IndexError beyond the run."""
+        if not 0 <= number < self.num_steps:
+            raise IndexError(f"there is no step {number}; the run has {self.num_steps}")
+        everything, begin_R = self._rows
+        first, last = number * self.rows_per_step, min((number + 1) * self.rows_per_step, len(begin_R) - 1)
+        parts = everything.take(slice(int(begin_R[first]), int(begin_R[last])))
         return Step(number, parts, tuple(cut(parts, self.settings.tokens_per_micro_batch, self.settings.data.packing)))
 
     def _pass(self, number: int) -> Parts:
@@ -148,6 +156,7 @@ class Plan:
         pairs = zip(parts.task_P.tolist(), parts.sample_P.tolist(), strict=True)
         return [self.stores[task].name(sample) for task, sample in pairs]
 
+    @cached_property
     def validation(self) -> list[Parts]:
         """All validation samples, cut into micro-batches; the same whatever the packing of training is."""
         data = self.settings.data
@@ -158,7 +167,7 @@ class Plan:
             found.append(Parts(np.full(len(sample_S), task), sample_S, np.zeros_like(sample_S), length_S))
         parts = join(found)
         if data.packing == "concat":
-            parts = join([parts.take(slice(0, 0)), *_concatenated(parts, self.settings.max_tokens)])
+            parts, _ = concatenated(parts, self.settings.max_tokens)
         return cut(parts, self.settings.tokens_per_micro_batch, "pack") if parts else []
 
 
@@ -193,35 +202,28 @@ def cut(parts: Parts, capacity: int, packing: str) -> list[Parts]:
     return [parts.take(index) for index in np.split(order, borders)]
 
 
-def _each(parts: Parts) -> list[Parts]:
-    return [parts.take(slice(i, i + 1)) for i in range(len(parts.task_P))]
-
-
-def _packed(parts: Parts, capacity: int, seed: int) -> list[Parts]:
-    """Rows of whole samples, as few as best-fit-decreasing finds, in random order."""
+def packed(parts: Parts, capacity: int, seed: int) -> tuple[Parts, Ints]:
+    """Whole samples in as few rows as best-fit-decreasing finds, the rows in random order; and how many parts each row has."""
     row_P = best_fit_decreasing(parts.length_P, capacity)
-    order = np.argsort(row_P, kind="stable")
-    rows = np.split(order, np.flatnonzero(np.diff(row_P[order])) + 1)
-    return [parts.take(rows[i]) for i in np.random.default_rng(seed).permutation(len(rows))]
+    num_rows = int(row_P.max()) + 1 if len(row_P) else 0
+    place_R = np.random.default_rng(seed).permutation(num_rows)
+    order = np.argsort(place_R[row_P], kind="stable")
+    return parts.take(order), np.bincount(place_R[row_P], minlength=num_rows)
 
 
-def _concatenated(parts: Parts, capacity: int) -> list[Parts]:
+def concatenated(parts: Parts, capacity: int) -> tuple[Parts, Ints]:
     """The parts as one stream, cut every `capacity` tokens; a cut sample goes on in the next row, as a part of its own."""
-    return list(_stream_rows(parts, capacity))
-
-
-def _stream_rows(parts: Parts, capacity: int) -> Iterator[Parts]:
     end_P = np.cumsum(parts.length_P)
     begin_P = end_P - parts.length_P
     total = int(end_P[-1]) if len(end_P) else 0
-    for start in range(0, total, capacity):
-        stop = min(start + capacity, total)
-        first, last = np.searchsorted(end_P, start, side="right"), np.searchsorted(begin_P, stop, side="left")
-        row = parts.take(slice(int(first), int(last)))
-        begin = begin_P[first:last]
-        yield Parts(
-            row.task_P,
-            row.sample_P,
-            row.start_P + np.maximum(start - begin, 0),
-            row.start_P + np.minimum(stop - begin, row.length_P),
-        )
+    border = np.unique(np.concatenate([begin_P, np.arange(0, total, capacity)]))
+    stop = np.append(border[1:], total)[: len(border)]
+    sample = np.searchsorted(end_P, border, side="right")
+    taken = parts.take(sample)
+    pieces = Parts(
+        taken.task_P,
+        taken.sample_P,
+        taken.start_P + border - begin_P[sample],
+        taken.start_P + stop - begin_P[sample],
+    )
+    return pieces, np.bincount(border // capacity, minlength=-(-total // capacity))

@@ -43,6 +43,8 @@ TOKENIZER_FILES = (
 
 _PROBES = ("a", "A b", " a", "  a", "1", "中文", "é", "\n", "\n\na", "\ta", "'s", ".", "<a>", "ab\ncd")
 _SENTINELS = ("\n", "\ue000", "\u0001", "|")
+_WHITE = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+"""What `lstrip` and `rstrip` of an added token take away: Unicode's white space, which is not quite Python's."""
 
 
 class Encoded(NamedTuple):
@@ -73,12 +75,17 @@ class Tokenizer:
         """The tokenizer in a folder. Raises DataError where it has none that can be read."""
         folder = Path(folder)
         file = folder / "tokenizer.json"
-        backend = tokenizers.Tokenizer.from_file(str(file)) if file.is_file() else _converted(folder)
+        backend = _read(file) if file.is_file() else _converted(folder)
         backend.no_truncation()
         backend.no_padding()
         backend.encode_special_tokens = True
         config_file = folder / "tokenizer_config.json"
-        config = json.loads(config_file.read_text("utf-8")) if config_file.is_file() else {}
+        try:
+            config = json.loads(config_file.read_text("utf-8")) if config_file.is_file() else {}
+        except ValueError as error:
+            raise DataError(f"{config_file}: not JSON in UTF-8: {error}") from error
+        if not isinstance(config, dict):
+            raise DataError(f"{config_file}: holds no JSON object")
         return cls(folder, backend, config)
 
     # -- special tokens -------------------------------------------------------------------------------------------------------
@@ -218,11 +225,11 @@ class Tokenizer:
             for part in parts:
                 token = self._control.get(part) if piece.control else None
                 if token is None:
-                    text += part.lstrip() if strip_next else part
+                    text += part.lstrip(_WHITE) if strip_next else part
                     strip_next = strip_next and not text
                     continue
                 if token.lstrip:
-                    text = text.rstrip()
+                    text = text.rstrip(_WHITE)
                 flush()
                 plan.append((-1 - cast(int, self.id_of(part)), weight))
                 goes_on, strip_next = self._goes_on_after_control, token.rstrip
@@ -245,6 +252,13 @@ def _joined(plan: list[tuple[int, float]], ids_of: list[npt.NDArray[np.int32]]) 
     if not parts:
         return Encoded(np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32))
     return Encoded(np.concatenate(parts), np.repeat(weights, [len(part) for part in parts]))
+
+
+def _read(file: Path) -> tokenizers.Tokenizer:
+    try:
+        return tokenizers.Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises nothing narrower
+        raise DataError(f"{file}: not a tokenizer that can be read: {error}") from error
 
 
 def _converted(folder: Path) -> tokenizers.Tokenizer:

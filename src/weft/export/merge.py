@@ -67,7 +67,9 @@ def merge(
     _refuse_existing(out)
     folder = model_folder(path)
     if not is_adapter(folder):
-        raise ModelError(f"{folder} is a whole model already: there is no adapter to merge. Use it as it is, or copy it to {out}")
+        raise ModelError(
+            f"{folder} is a whole model already: there is no adapter to merge. Use it as it is, or copy it to {out}"
+        )
     formats = [dtype] if dtype != "auto" else list(dict.fromkeys([_own_format(base_folder(folder, base)), "fp32"]))
     for chosen in formats:
         try:
@@ -88,9 +90,9 @@ def _merge(path: Path, out: Path, base: str | None, chosen: str, device: str, pr
     found = compare(merged, probes, loaded.device)
     if found.tokens or not found.logits <= _TOLERANCE:
         raise ModelError(
-            f"{loaded.folder}: merged, the model is another: {found.tokens} of {_tokens(probes)} greedy tokens and its logits (by "
-            f"{found.logits:.2g} of the largest) differ from the adapter's; nothing was written. A likely cause is an adapter on the head or "
-            "the embedding of a model that ties the two; use the adapter as it is"
+            f"{loaded.folder}: merged, the model is another: {found.tokens} of {_tokens(probes)} greedy tokens and its logits "
+            f"(by {found.logits:.2g} of the largest) differ from the adapter's; nothing was written. A likely cause is an adapter "
+            "on the head or the embedding of a model that ties the two; use the adapter as it is"
         )
     progress(Progress("merge", 2, 4, f"writing {chosen} and reading it back"))
     with files.building(out) as folder:
@@ -164,7 +166,14 @@ def _about(loaded: Loaded) -> JsonObject:
     file = loaded.folder / ABOUT
     record: JsonObject = json.loads(file.read_text("utf-8")) if file.is_file() else {}
     template = record.get("template", portable(TemplateSettings(), loaded.template).model_dump(mode="json"))
-    return {**record, "weft": __version__, "base": loaded.base, "template": template, "adapter": "none", "merged_from": str(loaded.folder)}
+    return {
+        **record,
+        "weft": __version__,
+        "base": loaded.base,
+        "template": template,
+        "adapter": "none",
+        "merged_from": str(loaded.folder),
+    }
 
 
 def _card(report: MergeReport, loaded: Loaded) -> str:

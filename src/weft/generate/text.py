@@ -98,5 +98,5 @@ def _context(tokenizer: Tokenizer, last: int) -> list[int]:
     alone = tokenizer.encode_one([letter])
     if last not in tokenizer.control_ids:
         return alone
-    control = Piece(tokenizer.backend.id_to_token(last), 0.0, True)
+    control = Piece(tokenizer.backend.id_to_token(last) or "", 0.0, True)
     return [] if tokenizer.encode_one([control, letter])[1:] == alone else alone

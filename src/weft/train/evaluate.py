@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ def validate(
     plan: Plan, settings: Settings, engine: Engine, module: nn.Module, dtype: torch.dtype, weight_K: Floats
 ) -> Totals:
     """The objective over the whole validation set, and each task's sums. `module` is the bare objective: no gradients travel."""
-    micro_batches = plan.validation()
+    micro_batches = plan.validation
     accumulator = Accumulator(engine, module, dtype, len(plan.stores))
     if micro_batches:
         factors = part_factors(plan, settings, micro_batches, weight_K)
@@ -36,7 +37,7 @@ def validate(
 def validation_record(totals: Totals, tasks: list[str]) -> dict[str, Any]:
     """`{"loss": …, "tasks": {name: {"loss": …, "tokens": …}}}`; a task without validation rows is absent."""
     return {
-        "loss": totals.loss,
+        "loss": totals.loss if math.isfinite(totals.loss) else None,
         "tasks": {
             name: {"loss": totals.mean_nll(k), "tokens": totals.tokens(k)}
             for k, name in enumerate(tasks)

@@ -69,10 +69,12 @@ class TensorBoard:
 
     def validation(self, record: Mapping[str, Any]) -> None:
         number, values = record["step"], record["validation"]
-        self._writer.add_scalar("Loss/valid", values["loss"], number)
-        self._writer.add_scalar("Perplexity/valid", math.exp(min(values["loss"], 700)), number)
+        if values["loss"] is not None:
+            self._writer.add_scalar("Loss/valid", values["loss"], number)
+            self._writer.add_scalar("Perplexity/valid", math.exp(min(values["loss"], 700)), number)
         for name, task in values["tasks"].items():
-            self._writer.add_scalar(f"{name}_loss/valid", task["loss"], number)
+            if task["loss"] is not None:
+                self._writer.add_scalar(f"{name}_loss/valid", task["loss"], number)
 
     def close(self) -> None:
         self._writer.close()

@@ -165,7 +165,7 @@ def _validate(run: Run) -> bool:
         run.tensorboard.validation(record)
     losses = {name: loss for k, name in enumerate(run.tasks) if (loss := totals.mean_nll(k)) is not None}
     run.balancer.observe_validation(state.step, losses)
-    if state.best_loss is None or totals.loss < state.best_loss:
+    if math.isfinite(totals.loss) and (state.best_loss is None or totals.loss < state.best_loss):
         state.best_loss, state.best_step, state.stalled = totals.loss, state.step, 0
         return state.step > 0
     state.stalled += 1

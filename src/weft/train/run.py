@@ -7,6 +7,7 @@ from pathlib import Path
 
 from weft import files
 from weft.config.settings import Settings
+from weft.data.prepare import prepare
 from weft.train.engines import Engine, launched
 from weft.train.events import read_journal
 from weft.train.finish import finish
@@ -31,6 +32,7 @@ def train(settings: Settings, progress: ProgressHook = silent) -> RunResult:
     """Train (or go on training, or find it done) and give the result. `settings` are resolved (config.resolve)."""
     if settings.engine.processes > 1 and not launched() and not is_done(settings.output):
         with locked(settings.output):
+            prepare(settings, progress)  # before any process waits for another
             launch(settings.engine.processes, _worker, settings, progress)
     else:
         _run_in_this_process(settings, progress)
