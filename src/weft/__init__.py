@@ -7,9 +7,21 @@ from typing import TYPE_CHECKING, Any
 from weft.version import __version__
 
 if TYPE_CHECKING:
-    from weft.api import check, forecast, prepare, settings, train
+    from weft.api import Checked, Settings, check, evaluate, forecast, generate, merge, prepare, settings, train
 
-__all__ = ["__version__", "check", "forecast", "prepare", "settings", "train"]
+__all__ = [
+    "Checked",
+    "Settings",
+    "__version__",
+    "check",
+    "evaluate",
+    "forecast",
+    "generate",
+    "merge",
+    "prepare",
+    "settings",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

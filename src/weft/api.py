@@ -9,7 +9,7 @@ Settings are a path (YAML or an MFTCoder JSON), a mapping, or a `Settings`; over
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -18,12 +18,16 @@ from weft.config.load import from_mapping, load
 from weft.config.resolve import resolve
 from weft.config.settings import Settings
 from weft.errors import ConfigError
-from weft.types import ProgressHook, silent
+from weft.types import Message, ProgressHook, silent
 
 if TYPE_CHECKING:  # what these import takes seconds; they are imported when called
     from weft.data.forecast import Forecast
     from weft.data.inspect import Check
     from weft.data.prepare import Prepared
+    from weft.evaluate.tasks import TaskScore
+    from weft.export.merge import MergeReport
+    from weft.generate.batch import Answer
+    from weft.generate.decoding import Decoding
     from weft.train.run import RunResult
 
 SettingsLike: TypeAlias = "str | Path | Mapping[str, object] | Settings"
@@ -79,3 +83,36 @@ def train(source: SettingsLike, *overrides: str, progress: ProgressHook = silent
     from weft.train.run import train as work
 
     return work(settings(source, *overrides), progress)
+
+
+def evaluate(
+    model: str | Path,
+    source: SettingsLike,
+    *overrides: str,
+    held_out: Path | None = None,
+    max_prompts: int = 100,
+    progress: ProgressHook = silent,
+) -> list[TaskScore]:
+    """Score a run or a model on every task: validation loss, and exact match of greedy answers."""
+    from weft.evaluate.tasks import evaluate as work
+
+    return work(model, settings(source, *overrides), max_prompts, held_out, progress=progress)
+
+
+def merge(run: str | Path, out: str | Path, base: str | None = None) -> MergeReport:
+    """Fold a run's adapter into its base model; published only if the greedy tokens are the adapter's."""
+    from weft.export.merge import merge as work
+
+    return work(Path(run), Path(out), base)
+
+
+def generate(
+    model: str | Path, prompts: Sequence[str | Sequence[Message]], decoding: Decoding | None = None
+) -> list[Answer]:
+    """Answers of a run or a model to prompts (a text, or the messages so far), in their order."""
+    from weft.generate.batch import generate as work
+    from weft.generate.decoding import Decoding
+    from weft.generate.model import open_model
+
+    asked = [[Message("user", prompt)] if isinstance(prompt, str) else list(prompt) for prompt in prompts]
+    return list(work(open_model(model), asked, decoding or Decoding()))
