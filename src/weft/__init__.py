@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from weft.version import __version__
 
 if TYPE_CHECKING:
-    from weft.api import Checked, Settings, check, evaluate, forecast, generate, merge, prepare, settings, train
+    from weft.api import Checked, check, evaluate, forecast, generate, merge, prepare, settings, train
+    from weft.config.settings import Settings
 
 __all__ = [
     "Checked",

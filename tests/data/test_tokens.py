@@ -31,8 +31,9 @@ SHARED_TOKENIZERS = {
     "starcoder2": ("tokenizers", "starcoder2"),
     "stories260K": ("models", "stories260K"),
 }
-LOSSLESS = ("fixture", "gpt2", "deepseek-coder", "starcoder2", "llama2")
-"""Without a normalizer that changes text for good (NFC in qwen and gpt-neox; stories260K drops spaces)."""
+LOSSLESS = ("fixture", "gpt2", "llama2")
+"""The others change text for good: NFC in qwen and gpt-neox, spaces in stories260K, missing bytes in starcoder2 and
+deepseek-coder (which also decodes its added token õ as a byte)."""
 MADE = ("strip", "first", "never", "always")
 WITHOUT_BOS = ("fixture", "gpt2", "gpt-neox-20b", "qwen", "starcoder2", *MADE)
 
@@ -46,6 +47,11 @@ def _whole(folder: Path) -> tokenizers.Tokenizer:
     return tokenizers.Tokenizer.from_str(json.dumps({**made_of, "post_processor": None}))
 
 
+@cache
+def _plain(folder: Path) -> tokenizers.Tokenizer:
+    return tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
 def _train(folder: Path, pre_tokenizer: Any, decoder: Any, special: list[AddedToken], replace: bool = False) -> None:
     """A small BPE with the special tokens </s>, <s>, <|user|>, <|bot|>."""
     folder.mkdir()
@@ -55,10 +61,10 @@ def _train(folder: Path, pre_tokenizer: Any, decoder: Any, special: list[AddedTo
     trainer = trainers.BpeTrainer(
         vocab_size=300 + len(bytes_),
         special_tokens=["<unk>", "</s>", *bytes_],
-        initial_alphabet=[] if replace else pre_tokenizers.ByteLevel.alphabet(),
+        initial_alphabet=["\n", " "] if replace else pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(CORPUS, trainer)
+    tokenizer.train_from_iterator([line for text in CORPUS for line in text.splitlines()], trainer)
     made = json.loads(tokenizer.to_str())
     made["added_tokens"] = [token for token in made["added_tokens"] if not token["content"].startswith("<0x")]
     tokenizer = tokenizers.Tokenizer.from_str(json.dumps(made))
@@ -100,7 +106,7 @@ def template_of(tokenizer: Tokenizer, name: str) -> templates.Template:
 ALL = ("fixture", *MADE, *SHARED_TOKENIZERS)
 every_tokenizer = pytest.mark.parametrize("name", ALL)
 some = settings(
-    max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 FRAGMENTS = ["", " ", "  ", "\n", "\n\n", "\t", "\r\n", "'s", "1", "42", "é", "e\u0301", "中文", "🙂", "the weft", "\x1c", "\u2028"]
@@ -206,7 +212,7 @@ def test_a_document_is_the_tokenizers_own_encoding_of_it_and_the_stop_token(
     assume(not tokenizer.first_control(text))
     pieces = templates.document([Message("text", text)], tokenizer)
     assert pieces is not None
-    plain = tokenizers.Tokenizer.from_file(str(folder_of(name) / "tokenizer.json"))
+    plain = _plain(folder_of(name))
     assert tokenizer.encode_one(pieces) == [*plain.encode(text, add_special_tokens=True).ids, tokenizer.eos_id]
 
 

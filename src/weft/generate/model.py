@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -91,10 +90,7 @@ def open_model(
         else load_model(str(path if on_hub else folder), number_format, where)
     )
     if adapter:
-        with warnings.catch_warnings(
-            action="ignore", category=FutureWarning
-        ):  # between PEFT and Transformers, none of the user's
-            model = load_adapter(model, str(folder))
+        model = load_adapter(model, str(folder))
     return Loaded(folder, base, model, tokenizer, chosen, _take_stop_ids(model, tokenizer, chosen), where)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -29,7 +31,8 @@ def add_adapter(model: PreTrainedModel, settings: AdapterSettings, base: str, se
         task_type="CAUSAL_LM",
         base_model_name_or_path=base,
     )
-    adapted = get_peft_model(model, config)
+    with _quiet():
+        adapted = get_peft_model(model, config)
     adapted.peft_config["default"].base_model_name_or_path = base
     return adapted
 
@@ -37,9 +40,15 @@ def add_adapter(model: PreTrainedModel, settings: AdapterSettings, base: str, se
 def load_adapter(model: PreTrainedModel, folder: str) -> Any:
     """A trained adapter on its base, ready for use."""
     try:
-        return PeftModel.from_pretrained(model, folder).eval()
+        with _quiet():
+            return PeftModel.from_pretrained(model, folder).eval()
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(f"{folder}: the adapter does not fit the base model: {error}") from error
+
+
+def _quiet() -> AbstractContextManager[None]:
+    """What PEFT and Transformers say to one another about their next versions is no business of the user's."""
+    return warnings.catch_warnings(action="ignore", category=FutureWarning)
 
 
 def _refuse_bad_targets(model: PreTrainedModel, targets: str | list[str]) -> None:
