@@ -6,6 +6,8 @@ Only two things are put in from outside: the samples of each step (weft packs th
 from __future__ import annotations
 
 import hashlib
+import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,8 @@ from weft import balance
 from weft.config.settings import Settings
 from weft.data import templates
 from weft.data.mixture import plan_mixture
-from weft.data.plan import Parts, Plan
+from weft.data.plan import Parts, Plan, cut
+from weft.data.plan import Step as WeftStep
 from weft.data.prepare import Prepared
 from weft.data.store import Store, StoredSample, Writer
 from weft.data.tokens import Encoded, Tokenizer
@@ -59,13 +62,56 @@ def make_store(steps: list[Step], folder: Path) -> Store:
         return writer.publish(ledger)
 
 
-def make_plan(settings: Settings, store: Store, steps: list[Step]) -> Plan:
-    """A plan whose steps are the prepared ones; how each is cut into micro-batches stays weft's business."""
+@dataclass(frozen=True)
+class GivenSteps:
+    """A plan whose steps are the prepared ones; how each is cut into micro-batches stays weft's business.
+
+    It offers what a training step asks of a plan, and only through public names: where they change, this fails.
+    """
+
+    plan: Plan
+    parts: list[Parts]
+
+    @property
+    def stores(self) -> tuple[Store, ...]:
+        """The stores that the parts point into."""
+        return self.plan.stores
+
+    @property
+    def num_steps(self) -> int:
+        """The prepared steps."""
+        return len(self.parts)
+
+    def step(self, number: int) -> WeftStep:
+        """A prepared step, packed by weft."""
+        settings, parts = self.plan.settings, self.parts[number]
+        return WeftStep(number, parts, tuple(cut(parts, settings.tokens_per_micro_batch, settings.data.packing)))
+
+    def trained_P(self, parts: Parts) -> np.ndarray:
+        """Trained tokens of each part."""
+        return self.plan.trained_P(parts)
+
+    def names(self, parts: Parts) -> list[str]:
+        """The public ids of the samples."""
+        return self.plan.names(parts)
+
+
+def make_plan(settings: Settings, store: Store, steps: list[Step]) -> GivenSteps:
+    """The prepared steps as weft's: sample i of the store is sample i of steps.npz."""
     plan = Plan(settings, (store,), plan_mixture(settings.mixture, {TASK: len(store)}, {TASK: None}, settings.seed))
     sample_S = np.split(np.arange(len(store)), np.cumsum([len(step.samples) for step in steps])[:-1])
-    given = [[Parts(np.zeros_like(i), i, np.zeros_like(i), store.length_S[i])] for i in sample_S]
-    vars(plan)["_steps_of_passes"] = given  # where the cached property keeps what it would draw
-    return plan
+    return GivenSteps(plan, [Parts(np.zeros_like(i), i, np.zeros_like(i), store.length_S[i]) for i in sample_S])
+
+
+def verify(run: Run, steps: list[Step]) -> None:
+    """Raise unless weft's ledger says that each step trained exactly the prepared step's samples, each once."""
+    lines = [json.loads(line) for line in (run.folder / "ledger.jsonl").read_text().splitlines()]
+    first = 1
+    for step, line in zip(steps, lines, strict=True):
+        expected = {f"{TASK}:steps.npz:{first + i}" for i in range(len(step.samples))}
+        if set(line["samples"]) != expected or len(line["samples"]) != len(expected):
+            raise RuntimeError(f"step {line['step']}: weft trained other samples than the prepared ones")
+        first += len(step.samples)
 
 
 def make_run(job: Job, steps: list[Step]) -> Run:
@@ -112,6 +158,7 @@ def main() -> None:
         run.state.step += 1
         losses.append(record["loss"])
     meter.stop()
+    verify(run, steps)
     report(job, losses, sum(step.num_tokens for step in steps[job.warmup :]), meter)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-import weft
+from weft import api
 from weft.cli.progress import Console
 from weft.cli.tables import print_table
 from weft.evaluate.tasks import TaskScore
@@ -33,29 +33,29 @@ def main() -> None:
     torch.set_num_threads(2)
     started = time.monotonic()
     console = Console()
-    settings = weft.settings(SETTINGS, *args.overrides)
+    settings = api.settings(SETTINGS, *args.overrides)
     for folder in (RUN, MERGED):  # the quickstart's own two, and nothing else
         shutil.rmtree(folder, ignore_errors=True)
 
     say("1. Prepare: raw files to tokens, with a proof of every mask")
-    checked = weft.check(settings, progress=console)
+    checked = api.check(settings, progress=console)
     for check in checked.checks:
         print(f"   {'ok' if check.ok else 'FAIL'}  {check.name} ({check.detail})")
     if not checked.ok:
         raise SystemExit(1)
 
     say("2. The base model, before: held-out prompts it has never seen")
-    before = weft.evaluate(settings.model.base, settings, held_out=HELD_OUT, max_prompts=args.prompts, progress=console)
+    before = api.evaluate(settings.model.base, settings, held_out=HELD_OUT, max_prompts=args.prompts, progress=console)
 
     say("3. Train: LoRA on all tasks at once, each with the same share of every step")
-    run = weft.train(settings, progress=console)
+    run = api.train(settings, progress=console)
 
     say("4. Merge the adapter into the base; published only if both give the same tokens")
-    report = weft.merge(RUN, MERGED)
+    report = api.merge(RUN, MERGED)
     print(f"   {report.tokens} greedy tokens of {report.prompts} prompts agree")
 
     say("5. The merged model on the same held-out prompts")
-    after = weft.evaluate(MERGED, settings, held_out=HELD_OUT, max_prompts=args.prompts, progress=console)
+    after = api.evaluate(MERGED, settings, held_out=HELD_OUT, max_prompts=args.prompts, progress=console)
     console.close()
 
     show_answers(settings)
@@ -72,20 +72,20 @@ def say(text: str) -> None:
     print(f"\n{text}", flush=True)
 
 
-def show_answers(settings: weft.Settings) -> None:
+def show_answers(settings: api.Settings) -> None:
     """One held-out prompt of each task, what was asked and what the merged model says."""
     from weft.evaluate.held_out import held_out_questions
 
     questions = held_out_questions(HELD_OUT, list(settings.tasks), 1)
     asked = [(task, found[0]) for task, found in questions.items() if found]
-    answers = weft.generate(MERGED, [question.messages for _, question in asked])
+    answers = api.generate(MERGED, [question.messages for _, question in asked])
     print()
     for (task, question), answer in zip(asked, answers, strict=True):
         print(f"   [{task}] {question.messages[-1].content}\n      → {answer.text}")
     print()
 
 
-def show_table(checked: weft.Checked, before: list[TaskScore], run: RunResult, after: list[TaskScore]) -> None:
+def show_table(checked: api.Checked, before: list[TaskScore], run: RunResult, after: list[TaskScore]) -> None:
     rows = []
     for store, old, new in zip(checked.prepared.stores, before, after, strict=True):
         losses = f"{run.losses_before[store.task]:.3f} → {run.losses_after[store.task]:.3f}"

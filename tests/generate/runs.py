@@ -23,7 +23,9 @@ def train_small(base: Path, folder: Path, **sections: object) -> Settings:
     colours.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     sums = folder / "sums.jsonl"
     pairs = [(i, j) for i in range(3) for j in range(3)]
-    sums.write_text("".join(json.dumps({"question": f"{i}+{j}", "answer": str(i + j)}) + "\n" for i, j in pairs), "utf-8")
+    sums.write_text(
+        "".join(json.dumps({"question": f"{i}+{j}", "answer": str(i + j)}) + "\n" for i, j in pairs), "utf-8"
+    )
     settings = Settings.model_validate(
         {
             "model": {"base": str(base)},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,11 @@ def test_prompts_of_one_token_can_share_a_batch_with_long_ones(kind: str, model_
 
 def test_a_repetition_penalty_does_not_see_the_padding(model_folder: Callable[[str], Path]) -> None:
     loaded = open_model(model_folder("llama"))
-    decoding = Decoding(max_new_tokens=12, repetition_penalty=1.7)
+    penalty = Decoding(max_new_tokens=1, repetition_penalty=30.0)
+    likely = generate(loaded, conversations()[2:3], penalty)[0].ids[0]  # chosen though all of the prompt is penalised
+    config = {**loaded.tokenizer.config, "pad_token": loaded.tokenizer.backend.id_to_token(likely)}
+    loaded = replace(loaded, tokenizer=replace(loaded.tokenizer, config=config), stop_ids=(399,))
+    decoding = Decoding(max_new_tokens=12, repetition_penalty=30.0)
     alone = [generate(loaded, [messages], decoding)[0] for messages in conversations()]
     assert generate(loaded, conversations(), decoding) == alone
 
@@ -65,7 +70,7 @@ def test_a_repetition_penalty_does_not_see_the_padding(model_folder: Callable[[s
 def test_an_answer_is_cut_where_the_model_can_read_no_further(kind: str, model_folder: Callable[[str], Path]) -> None:
     loaded = open_model(model_folder(kind))
     prompts = [[9] * 508, [9] * 511, [9, 8], [9] * 508]
-    loaded = Loaded(**{**loaded.__dict__, "stop_ids": (399,)})
+    loaded = replace(loaded, stop_ids=(399,))
     answers = generate_ids(loaded, prompts, Decoding(max_new_tokens=6))
     assert [len(a.ids) for a in answers] == [4, 1, 6, 4]
     assert {a.stopped for a in answers} == {"length"}
@@ -82,11 +87,17 @@ def test_a_folders_own_sampling_settings_are_not_taken_over(
 ) -> None:
     folder = tmp_path / "model"
     shutil.copytree(model_folder("llama"), folder)
-    own = {"do_sample": True, "temperature": 9.0, "repetition_penalty": 5.0, "no_repeat_ngram_size": 1, "eos_token_id": [7, 1]}
+    own = {
+        "do_sample": True,
+        "temperature": 9.0,
+        "repetition_penalty": 5.0,
+        "no_repeat_ngram_size": 1,
+        "eos_token_id": [7, 1],
+    }
     (folder / "generation_config.json").write_text(json.dumps(own))
     loaded, plain = open_model(folder), open_model(model_folder("llama"))
     assert set(loaded.stop_ids) == {7, 1}
-    plain = Loaded(**{**plain.__dict__, "stop_ids": loaded.stop_ids})
+    plain = replace(plain, stop_ids=loaded.stop_ids)
     decoding = Decoding(max_new_tokens=20)
     assert generate(loaded, conversations(), decoding) == generate(plain, conversations(), decoding)
 

@@ -27,6 +27,8 @@ class TaskForecast:
     trained_tokens: int
     times_seen: float
     """How often each training row is seen."""
+    steps: int
+    """In how many steps the task has a sample."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ def forecast(settings: Settings, prepared: Prepared) -> Forecast:
                 int(store.length_S.sum()),
                 int(store.trained_S.sum()),
                 float(plan.mixture.times_seen_K[k]),
+                int(plan.steps_with_task_K[k]),
             )
         )
     first = [plan.step(n) for n in range(min(plan.num_steps, 50))]

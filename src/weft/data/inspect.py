@@ -95,21 +95,25 @@ class Check:
 
 def check(settings: Settings, prepared: Prepared) -> list[Check]:
     """Prove the masks of the data against its raw conversations, and the ledger. Nothing is trained or changed."""
-    faults: dict[str, list[str]] = {name: [] for name in _MASK_CHECKS}
-    checked = 0
+    faults: dict[str, dict[str, str]] = {name: {} for name in _MASK_CHECKS}
+    checked, unmatched = 0, []
     for store in prepared.stores:
+        before = checked
         for name, conversation, encoded in _pairs(settings, prepared, store):
             checked += 1
             for check_name, problem in _sample_faults(settings, prepared, store, conversation, encoded):
-                faults[check_name].append(f"{name}: {problem}")
+                faults[check_name].setdefault(name, problem)
+        if checked - before < (len(store) if store.ledger.read <= CHECKED_ROWS else min(1, len(store))):
+            unmatched.append(f"{store.task}: only {checked - before} of {len(store)} samples have a row in the source")
     results = [
         Check(
             name,
             not found,
-            f"{checked} samples" if not found else f"{len(found)} of {checked} samples, first {found[0]}",
+            f"{len(found)} of {checked} samples, first {': '.join(next(iter(found.items())))}" if found else f"{checked} samples",
         )
         for name, found in faults.items()
     ]
+    results.append(Check("every sample has its row", not unmatched, "; ".join(unmatched) or f"{checked} samples"))
     ledgers = [store.ledger for store in prepared.stores]
     wrong = [x.task for x in ledgers if x.read != x.used + x.quarantined + sum(x.dropped.values())]
     results.append(

@@ -122,6 +122,15 @@ class Plan:
         parts = everything.take(slice(int(begin_R[first]), int(begin_R[last])))
         return Step(number, parts, tuple(cut(parts, self.settings.tokens_per_micro_batch, self.settings.data.packing)))
 
+    @cached_property
+    def steps_with_task_K(self) -> Ints:
+        """In how many steps each task has a sample."""
+        everything, begin_R = self._rows
+        row_P = np.repeat(np.arange(len(begin_R) - 1), np.diff(begin_R))
+        step_P = row_P // self.rows_per_step
+        pairs = np.unique(step_P * len(self.stores) + everything.task_P)
+        return np.bincount(pairs[pairs < self.num_steps * len(self.stores)] % len(self.stores), minlength=len(self.stores))
+
     def _pass(self, number: int) -> Parts:
         task_S, index_S = self.mixture.samples(number)
         sample_S = np.empty_like(index_S)

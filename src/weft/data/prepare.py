@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from weft.types import TEXT_ROLE, Conversation, Piece, Progress, ProgressHook, R
 
 STORE_VERSION = 1
 _BATCH_ROWS = 2048
+_RESTING_NANOSECONDS = 1_000_000_000
+"""How long a file must have been left alone before its digest is remembered: times of files tick slowly."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +195,7 @@ def fit(
             head = 1 if int(ids_T[0]) in control_ids else 0
             start = len(ids_T) - limit + head
             rest = weight_T[start:].copy()
-            if weight_T[start - 1] > 0:  # the cut goes through an answer: what is left of it is context
+            if weight_T[start - 1] > 0 or (not head and rest[0] > 0):  # what is left of an answer that lost its start is context
                 ends = np.flatnonzero(rest == 0)
                 rest[: int(ends[0]) if len(ends) else len(rest)] = 0.0
             ids_T = np.concatenate([ids_T[:head], ids_T[start:]])
@@ -252,7 +255,8 @@ def digest(path: Path, cache: Path | None = None) -> str:
     if note is not None and note.is_file():
         return note.read_text("ascii")
     found = sha256(path)
-    if note is not None:
+    rests = time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) > _RESTING_NANOSECONDS
+    if note is not None and rests:
         note.parent.mkdir(parents=True, exist_ok=True)
         temporary = note.with_name(f"{note.name}.{os.getpid()}")
         temporary.write_text(found, "ascii")

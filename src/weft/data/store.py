@@ -76,8 +76,17 @@ class Store:
     def _batches(self) -> list[Any]:
         if not self.ledger.used:
             return []
-        reader = pa.ipc.open_file(pa.memory_map(str(self.folder / "samples.arrow")))
-        return [reader.get_batch(i) for i in range(reader.num_record_batches)]
+        try:
+            reader = pa.ipc.open_file(pa.memory_map(str(self.folder / "samples.arrow")))
+            batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(f"{self.folder}: not a whole token store ({error}); delete it and prepare again") from error
+        rows = sum(batch.num_rows for batch in batches)
+        if rows != self.ledger.used:
+            raise DataError(
+                f"{self.folder}: holds {rows} samples where its ledger says {self.ledger.used}; delete it and prepare again"
+            )
+        return batches
 
     @cached_property
     def _starts(self) -> Ints:
@@ -135,9 +144,13 @@ class Store:
     def split(self, which: Split, validation: float, test: float) -> Ints:
         """The samples of a split, by the hash of their rows: equal rows are always on the same side.
 
-        `validation` below 1 is a share, else a number of rows. A task with at least two different rows never lacks a validation
-        row where a validation is asked for at all, and never lacks training rows.
+        `validation` below 1 is a share, else a number of rows. A task with at least two different rows has a validation row where
+        a validation is asked for at all, and no task ever lacks training rows: a task of one row keeps it for training.
         """
+        if (validation if validation < 1 else 0) + test >= 1:
+            raise DataError(
+                f"task {self.task}: data.validation {validation:g} and data.test {test:g} leave no row for training; lower them"
+            )
         hash_S = self._hash_S
         if not len(hash_S):
             return np.zeros(0, dtype=np.int64)
@@ -151,9 +164,8 @@ class Store:
             validation_S = lowest_S
             test_S &= ~validation_S
         if (validation_S | test_S).all():
-            raise DataError(
-                f"task {self.task}: data.validation and data.test leave no row for training ({len(hash_S)} rows); lower them or add rows"
-            )
+            train_S = hash_S == hash_S.max()
+            validation_S, test_S = validation_S & ~train_S, test_S & ~train_S
         chosen = {"train": ~validation_S & ~test_S, "validation": validation_S, "test": test_S}[which]
         return np.flatnonzero(chosen)
 

@@ -15,15 +15,16 @@ from typing import Any, Literal, TypeAlias
 import torch
 from transformers import AutoConfig, GenerationConfig
 
-from weft import __version__, files
+from weft import files
 from weft.config.settings import TemplateSettings
 from weft.data.about import ABOUT, portable, write_tokenizer
 from weft.errors import CheckpointError, ConfigError, ModelError
 from weft.export.probes import Probe, compare, probe
 from weft.generate.model import Loaded, base_folder, is_adapter, model_folder, open_model
 from weft.log import logger
-from weft.models.load import load_model
+from weft.models.load import load_model, no_bars
 from weft.types import JsonObject, Progress, ProgressHook, silent
+from weft.version import __version__
 
 Format: TypeAlias = Literal["auto", "fp32", "bf16", "fp16"]
 _FORMATS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -144,7 +145,8 @@ def _write_model(merged: Any, loaded: Loaded, folder: Path, chosen: str) -> None
         logger.info("the base's generation_config.json contradicts itself (%s); only its stop tokens are kept", error)
         wanted = GenerationConfig(eos_token_id=list(loaded.stop_ids), pad_token_id=loaded.tokenizer.pad_id)
     merged.generation_config = wanted
-    merged.to(_FORMATS[chosen]).save_pretrained(str(folder), safe_serialization=True)
+    with no_bars():
+        merged.to(_FORMATS[chosen]).save_pretrained(str(folder), safe_serialization=True)
 
 
 def _check_written(folder: Path, probes: list[Probe], device: torch.device, chosen: str) -> None:

@@ -20,7 +20,8 @@ _TURNS: dict[str, JsonObject] = {
     "conversations": {"from": "gpt", "value": "?"},
 }
 """The keys of lists of turns, each with an answer to stand in for the one that is asked for."""
-_ANSWERERS = ("assistant", "bot", "gpt", "chatgpt")
+_ANSWERERS = ("assistant", "bot", "gpt", "chatgpt", "pretrain")
+"""Roles with which a list of turns is complete; the last is a document of its own."""
 _ANSWERS = ("answer", "output", "response")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,20 +52,28 @@ def load_model(base: str, dtype: torch.dtype, device: torch.device, attention: s
     folder = Path(base)
     if folder.is_dir():
         _refuse_unloadable(folder)
-    quiet = not transformers.utils.logging.is_progress_bar_enabled()
-    transformers.utils.logging.disable_progress_bar()
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            base, dtype=dtype, attn_implementation=attention, use_safetensors=True, trust_remote_code=False
-        )
+        with no_bars():
+            model = AutoModelForCausalLM.from_pretrained(
+                base, dtype=dtype, attn_implementation=attention, use_safetensors=True, trust_remote_code=False
+            )
     except Exception as error:
         if attention == "sdpa" and "scaled_dot_product_attention" in str(error):
             return load_model(base, dtype, device, "eager")
         raise ModelError(f"model.base: {base}: {error}") from error
-    finally:
-        if not quiet:
-            transformers.utils.logging.enable_progress_bar()
     return model.to(device).eval()
+
+
+@contextmanager
+def no_bars() -> Iterator[None]:
+    """Transformers' own progress bars, which don't know of ours, stay away for a while."""
+    shown = transformers.utils.logging.is_progress_bar_enabled()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers.utils.logging.enable_progress_bar()
 
 
 def _refuse_unloadable(folder: Path) -> None:

@@ -9,7 +9,7 @@ from weft import files
 from weft.config.settings import Settings
 from weft.data.about import ABOUT, about, write_tokenizer
 from weft.data.templates import build
-from weft.models.load import base_of
+from weft.models.load import base_of, no_bars
 from weft.train import checkpoint
 from weft.train.curves import draw_curves
 from weft.train.events import read_journal
@@ -38,10 +38,9 @@ def finish(run: Run) -> Path:
 
 
 def _save_model(model: Any, folder: Path) -> None:
-    if base_of(model) is model:
-        model.save_pretrained(str(folder), safe_serialization=True)
-    else:
-        model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+    options = {} if base_of(model) is model else {"save_embedding_layers": False}
+    with no_bars():
+        model.save_pretrained(str(folder), safe_serialization=True, **options)
 
 
 def _card(run: Run) -> str:

@@ -24,12 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from transformers.utils import logging
-
     from weft.cli.progress import Console
     from weft.export.merge import merge
 
-    logging.disable_progress_bar()  # ours tells enough
     console = Console()
     try:
         report = merge(args.model, args.out, args.base, args.dtype, args.device, console)

@@ -37,7 +37,8 @@ def run(args: argparse.Namespace) -> int:
         ["task", "validation loss before", "after"],
         [[name, f"{before:.4f}", f"{result.losses_after[name]:.4f}"] for name, before in result.losses_before.items()],
     )
-    print(f"curves: {result.folder / 'curves.png'}\nnext: weft chat {result.folder}, weft merge {result.folder} OUT")
+    merge = f", weft merge {result.folder} OUT" if (result.final / "adapter_config.json").is_file() else ""
+    print(f"curves: {result.folder / 'curves.png'}\nnext: weft chat {result.folder}{merge}")
     return 0
 
 
@@ -47,13 +48,14 @@ def _print_forecast(forecast: Forecast, console: Console) -> None:
     console.close()
     print_table(
         "what this run would do",
-        ["task", "format", "rows", "train", "validation", "tokens", "trained tokens", "times seen"],
+        ["task", "format", "rows", "train", "validation", "tokens", "trained tokens", "times seen", "in steps"],
         [
             [
                 t.task,
                 t.format,
                 *map(str, (t.rows, t.train_rows, t.validation_rows, t.tokens, t.trained_tokens)),
                 f"{t.times_seen:.2f}",
+                str(t.steps),
             ]
             for t in forecast.tasks
         ],

@@ -89,6 +89,15 @@ def with_system(messages: Sequence[Message], system: str | None) -> list[Message
     return [Message("system", system), *messages]
 
 
+def jinja_with_system(source: str, system: str | None) -> str:
+    """The same for a template in Jinja, by a line before its source."""
+    if system is None:
+        return source
+    message = f"{{'role': 'system', 'content': {system!r}}}"
+    condition = "{%- if not messages or messages[0]['role'] != 'system' %}"
+    return f"{condition}{{%- set messages = [{message}] + messages %}}{{%- endif %}}\n{source}"
+
+
 def document(messages: Sequence[Message], tokenizer: Tokenizer) -> list[Piece] | None:
     """A plain document: the tokenizer's own start, the text, the stop token, all trained. None for conversations."""
     if len(messages) != 1 or messages[0].role != TEXT_ROLE:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from weft.data.templates import TrainOn, document, message_weights, with_system
+from weft.data.templates import TrainOn, document, jinja_with_system, message_weights, with_system
 from weft.data.tokens import Tokenizer
 from weft.errors import TemplateError
 from weft.types import Message, Piece
@@ -65,4 +65,4 @@ class MarkerTemplate:
             after = self.answer_end + self.stop + self.after_answer if role == "assistant" else self.closing[role]
             branches.append(f"{{%- {condition} %}}{{{{ {self.opening[role]!r} + message['content'] + {after!r} }}}}")
         loop = "{%- for message in messages %}" + "".join(branches) + "{%- endif %}{%- endfor %}"
-        return loop + f"{{%- if add_generation_prompt %}}{{{{ {self.opening['assistant']!r} }}}}{{%- endif %}}"
+        return jinja_with_system(loop, self.system) + f"{{%- if add_generation_prompt %}}{{{{ {self.opening['assistant']!r} }}}}{{%- endif %}}"

@@ -9,35 +9,26 @@ generation will show. Whatever can't be proven so is refused, with the first pla
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, NamedTuple
-
-import jinja2
-import jinja2.ext
-import jinja2.sandbox
+from typing import NamedTuple
 
 from weft.config.settings import TemplateSettings
-from weft.data.templates import TrainOn, document, message_weights, own_template, read_jinja, with_system
+from weft.data.templates import (
+    TrainOn,
+    document,
+    jinja_with_system,
+    message_weights,
+    own_template,
+    read_jinja,
+    with_system,
+)
+from weft.data.templates._sandbox import Program
 from weft.data.tokens import Tokenizer
 from weft.errors import TemplateError
 from weft.types import Message, Piece
 
 _MARK = "\u2997{}\u2998"  # tortoise-shell brackets around a number: no template writes them, none trims them
-_MAX_CHARS = 1 << 26
-
-
-class _Generation(jinja2.ext.Extension):
-    """Transformers' `{% generation %}` block: its content is kept, its meaning is not needed here."""
-
-    tags = {"generation"}  # noqa: RUF012
-
-    def parse(self, parser: Any) -> Any:
-        line = next(parser.stream).lineno
-        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return jinja2.nodes.Scope(body, lineno=line)
 
 
 class _Shape(NamedTuple):
@@ -57,8 +48,8 @@ class JinjaTemplate:
     name: str
     source: str
     tokenizer: Tokenizer
-    system: str | None = None
-    _compiled: Any = field(default=None, compare=False)
+    system: str | None
+    _program: Program = field(compare=False)
     _skeletons: dict[tuple[tuple[str, ...], bool], list[str]] = field(default_factory=dict, compare=False)
     _shapes: dict[tuple[str, ...], _Shape] = field(default_factory=dict, compare=False)
 
@@ -78,7 +69,7 @@ class JinjaTemplate:
         return ending.removesuffix(stop)
 
     def jinja(self) -> str:
-        return self.source
+        return jinja_with_system(self.source, self.system)
 
     def render(self, messages: Sequence[Message], train_on: TrainOn) -> list[Piece]:
         plain = document(messages, self.tokenizer)
@@ -182,10 +173,8 @@ class JinjaTemplate:
         return after[: after.index(stop) + len(stop)], stop
 
     def _text(self, messages: Sequence[Message], generate: bool) -> str:
-        parts: list[str] = []
-        size = 0
         try:
-            stream = self._compiled.generate(
+            return self._program.render(
                 messages=[{"role": m.role, "content": m.content} for m in messages],
                 add_generation_prompt=generate,
                 bos_token=self.tokenizer.token("bos_token") or "",
@@ -195,42 +184,13 @@ class JinjaTemplate:
                 tools=None,
                 documents=None,
             )
-            for part in stream:
-                size += len(part)
-                if size > _MAX_CHARS:
-                    raise TemplateError(f"template {self.name}: writes more than {_MAX_CHARS} characters; stopped")
-                parts.append(part)
-        except TemplateError:
-            raise
         except Exception as error:
-            roles = ", ".join(m.role for m in messages)
+            roles = ", ".join(m.role for m in messages[:8]) + (", …" if len(messages) > 8 else "")
             raise TemplateError(f"template {self.name}: can't render a conversation of {roles}: {error}") from error
-        return "".join(parts)
 
 
 def _fill(literals: Sequence[str], contents: Sequence[str]) -> str:
     return literals[0] + "".join(content + after for content, after in zip(contents, literals[1:], strict=True))
-
-
-def _refuse(message: str) -> None:
-    raise TemplateError(f"the template itself refuses: {message}")
-
-
-def _compile(source: str, name: str) -> Any:
-    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
-    )
-    environment.filters["tojson"] = _tojson
-    environment.globals["raise_exception"] = _refuse
-    environment.globals["strftime_now"] = lambda format: datetime.now().strftime(format)
-    try:
-        return environment.from_string(source)
-    except jinja2.TemplateError as error:
-        raise TemplateError(f"template {name}: {error} (line {getattr(error, 'lineno', '?')})") from error
-
-
-def _tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None, **_: Any) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)
 
 
 def build(settings: TemplateSettings, tokenizer: Tokenizer) -> JinjaTemplate:
@@ -246,4 +206,4 @@ def build(settings: TemplateSettings, tokenizer: Tokenizer) -> JinjaTemplate:
             ".jinja file"
         )
     name = settings.name if is_file else "tokenizer"
-    return JinjaTemplate(name, source, tokenizer, settings.system, _compile(source, name))
+    return JinjaTemplate(name, source, tokenizer, settings.system, Program(source, name))
