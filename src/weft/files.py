@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from weft.types import JsonObject
@@ -65,21 +65,23 @@ def publish(folder: Path, place: Path, about: JsonObject) -> None:
     sync(place.parent)
 
 
-def faults(folder: Path) -> list[str]:
-    """What is wrong with a published folder; an empty list where every byte is as it was written."""
+def faults(folder: Path, needed: Iterable[str] = ()) -> list[str]:
+    """What is wrong with a published folder; an empty list where every byte is as it was written, and all of `needed` is there."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
-        listed: dict[str, dict[str, object]] = manifest["files"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        listed = {
+            str(name): (entry["bytes"], entry["sha256"])
+            for name, entry in json.loads((folder / MANIFEST).read_text("utf-8"))["files"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return [f"{MANIFEST}: {error}"]
-    found = []
-    for name, entry in listed.items():
+    found = [f"{name}: not listed in {MANIFEST}" for name in needed if name not in listed]
+    for name, (size, checksum) in listed.items():
         file = folder / name
         if not file.is_file():
             found.append(f"{name}: missing")
-        elif file.stat().st_size != entry["bytes"]:
-            found.append(f"{name}: {file.stat().st_size} bytes, {entry['bytes']} were written")
-        elif sha256(file) != entry["sha256"]:
+        elif file.stat().st_size != size:
+            found.append(f"{name}: {file.stat().st_size} bytes, {size} were written")
+        elif sha256(file) != checksum:
             found.append(f"{name}: its content is not what was written")
     return found
 

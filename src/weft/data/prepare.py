@@ -28,7 +28,7 @@ from weft.files import sha256
 from weft.log import logger
 from weft.types import TEXT_ROLE, Conversation, Piece, Progress, ProgressHook, Reject, RowId, TaskLedger, silent
 
-STORE_VERSION = 1
+STORE_VERSION = 2
 _BATCH_ROWS = 2048
 _RESTING_NANOSECONDS = 1_000_000_000
 """How long a file must have been left alone before its digest is remembered: times of files tick slowly."""

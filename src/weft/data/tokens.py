@@ -165,14 +165,17 @@ class Tokenizer:
     # -- encoding -------------------------------------------------------------------------------------------------------------
 
     @cached_property
-    def _sentinel(self) -> tuple[str, int] | None:
-        """The sentinel for stretches that go on inside a text and the number of its ids; None where none is needed."""
-        if any(all(self._raw(s + p) == self._raw(s) + self._raw(p) for p in _PROBES) for s in _SENTINELS):
+    def _sentinel(self) -> tuple[str, list[int]] | None:
+        """The sentinel for stretches that go on inside a text and its ids; None where none is needed.
+
+        None is needed where each probe is encoded behind some text as it is alone (which text matters: tokens merge).
+        """
+        if all(any(self._raw(s + p) == self._raw(s) + self._raw(p) for s in _SENTINELS) for p in _PROBES):
             return None
         for sentinel in _SENTINELS:
             alone = self._raw(sentinel)
-            if all(self._raw(sentinel + p)[: len(alone)] == alone for p in _PROBES if p[0] != sentinel):
-                return sentinel, len(alone)
+            if all(self._raw(sentinel + p)[: len(alone)] == alone for p in _PROBES):
+                return sentinel, alone
         raise DataError(
             f"{self.folder}: no text can be encoded in the middle of another with this tokenizer; please report it"
         )
@@ -237,13 +240,18 @@ class Tokenizer:
         return plan
 
     def _encode_stretches(self, stretches: Sequence[_Stretch]) -> list[npt.NDArray[np.int32]]:
-        sentinel, skip = self._sentinel or ("", 0)
+        sentinel, alone = self._sentinel or ("", [])
         texts = [sentinel + s.text if s.goes_on else s.text for s in stretches]
         encodings = self.backend.encode_batch_fast(texts, add_special_tokens=False)
-        return [
-            np.asarray(e.ids[skip:] if s.goes_on and skip else e.ids, dtype=np.int32)
-            for e, s in zip(encodings, stretches, strict=True)
-        ]
+        found = []
+        for stretch, encoding in zip(stretches, encodings, strict=True):
+            ids = encoding.ids
+            if alone and stretch.goes_on:
+                if ids[: len(alone)] != alone:
+                    raise DataError(f"{self.folder}: {stretch.text[:40]!r} can't be encoded in the middle of a text; please report it")
+                ids = ids[len(alone) :]
+            found.append(np.asarray(ids, dtype=np.int32))
+        return found
 
 
 def _joined(plan: list[tuple[int, float]], ids_of: list[npt.NDArray[np.int32]]) -> Encoded:

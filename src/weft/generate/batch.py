@@ -1,8 +1,8 @@
 """Many prompts at once: sorted by length, padded on the left, answered in the order they came in.
 
 A batch holds only prompts that can be computed together exactly: padded positions are masked and never counted, and where padding
-would still tell (a repetition penalty counts pad tokens as seen), only prompts of one length share a batch. So in fp32 the greedy
-answer to a prompt does not depend on its neighbours.
+would still tell (Transformers before 5.23 takes pad tokens for seen ones in a repetition penalty), only prompts of one length share
+a batch. So in fp32 the greedy answer to a prompt does not depend on its neighbours.
 """
 
 from __future__ import annotations

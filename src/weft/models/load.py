@@ -54,13 +54,29 @@ def load_model(base: str, dtype: torch.dtype, device: torch.device, attention: s
         _refuse_unloadable(folder)
     try:
         with no_bars():
-            model = AutoModelForCausalLM.from_pretrained(
-                base, dtype=dtype, attn_implementation=attention, use_safetensors=True, trust_remote_code=False
+            model, loaded = AutoModelForCausalLM.from_pretrained(
+                base,
+                dtype=dtype,
+                attn_implementation=attention,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
             )
     except Exception as error:
+        if isinstance(error, KeyError) and error.args == (attention,):
+            raise ModelError(
+                f"model.base: {base}: models of this kind have an attention of their own that can't be exchanged, so weft can't keep "
+                "packed samples apart in them"
+            ) from error
         if attention == "sdpa" and "scaled_dot_product_attention" in str(error):
             return load_model(base, dtype, device, "eager")
         raise ModelError(f"model.base: {base}: {error}") from error
+    if loaded["missing_keys"]:
+        missing = sorted(loaded["missing_keys"])
+        raise ModelError(
+            f"model.base: {base}: its files lack {len(missing)} of the model's weights ({', '.join(missing[:5])}), which would be random "
+            "numbers; fetch the model again"
+        )
     return model.to(device).eval()
 
 
@@ -85,6 +101,8 @@ def _refuse_unloadable(folder: Path) -> None:
         config: dict[str, Any] = json.loads(config_file.read_text("utf-8"))
     except ValueError as error:
         raise ModelError(f"model.base: {config_file} is not JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise ModelError(f"model.base: {config_file} holds no JSON object")
     if "auto_map" in config:
         raise ModelError(
             f"model.base: {folder} wants to run code of its own (auto_map in config.json); weft never runs code from a model's folder. "

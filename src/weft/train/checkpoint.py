@@ -27,6 +27,9 @@ from weft.log import logger
 from weft.types import JsonObject
 
 
+_COMPONENTS = ("weights.safetensors", "optimizer.safetensors", "state.json")
+
+
 @dataclass
 class Progress:
     """Where a run is: all that moves besides weights and moments."""
@@ -50,13 +53,13 @@ def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
 def save(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, keep: int) -> Path:
     """Commit a checkpoint, read it back, and only then delete what `keep` and the best don't protect."""
     place = folder / f"step-{progress.step:08d}"
-    if not (place.exists() and not files.faults(place)):
+    if not (place.exists() and not files.faults(place, _COMPONENTS)):
         with files.building(place) as building:
             _write(building, module, optimizer, progress)
             if place.exists():
                 _set_aside(place)
             files.publish(building, place, {"format": 1, "step": progress.step})
-        wrong = files.faults(place)
+        wrong = files.faults(place, _COMPONENTS)
         if wrong:
             raise CheckpointError(
                 f"{place}: read back, but {'; '.join(wrong)}: the disk does not keep what is written to it"
@@ -96,7 +99,7 @@ def _complete(folder: Path) -> list[int]:
     found = []
     for place in folder.glob("step-*"):
         digits = place.name.removeprefix("step-")
-        if digits.isdigit() and len(digits) == 8 and (place / files.MANIFEST).is_file():
+        if digits.isascii() and digits.isdigit() and len(digits) == 8 and (place / files.MANIFEST).is_file():
             found.append(int(digits))
     return found
 
@@ -105,7 +108,7 @@ def newest(folder: Path) -> Path | None:
     """The newest checkpoint that is whole. Broken ones are renamed, never deleted, and told."""
     for step in sorted(_complete(folder), reverse=True):
         place = folder / f"step-{step:08d}"
-        wrong = files.faults(place)
+        wrong = files.faults(place, _COMPONENTS)
         if not wrong:
             return place
         logger.warning(
@@ -143,6 +146,14 @@ def load(place: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> Pr
         if name not in parameters:
             raise CheckpointError(f"{place}: the optimizer's state is of another model: {name}")
         state.setdefault(name, {})[kind] = tensor
+    kinds = {kind for entries in state.values() for kind in entries}
+    wrong = [
+        name
+        for name, entries in state.items()
+        if entries.keys() != kinds or any(t.ndim and t.shape != parameters[name].shape for t in entries.values())
+    ]
+    if wrong:
+        raise CheckpointError(f"{place}: the optimizer's state does not fit {', '.join(wrong[:5])} (of {len(wrong)})")
     for name, entries in state.items():
         parameter = parameters[name]
         optimizer.state[parameter] = {

@@ -37,6 +37,7 @@ def describe(settings: Settings, prepared: Prepared) -> JsonObject:
     return {
         "format": 1,
         "settings": {key: value for key, value in _flat(settings.model_dump(mode="json")).items() if not _is_free(key)},
+        "order": [*settings.tasks],
         "data": data,
         "template": prepared.template.fingerprint,
         "tokenizer": prepared.tokenizer.fingerprint,
@@ -48,7 +49,9 @@ def check(folder: Path, identity: JsonObject) -> None:
     """Write the identity into a new run's folder, or compare it with the one there. Raises CheckpointError with the differences."""
     file = folder / FILE
     if not file.is_file():
-        write_json(file, identity)
+        temporary = folder / f"{FILE}.part"
+        write_json(temporary, identity)
+        temporary.replace(file)
         return
     try:
         before = json.loads(file.read_text("utf-8"))
@@ -84,7 +87,7 @@ def _is_free(key: str) -> bool:
 
 def _name(key: str) -> str:
     room, _, rest = key.partition(".")
-    words = {"data": f"data of task {rest}", "base": f"base model file {rest}"}
+    words = {"data": f"data of task {rest}", "base": f"base model file {rest}", "order": "order of the tasks"}
     return rest if room == "settings" else words.get(room, room)
 
 

@@ -31,6 +31,7 @@ from weft.types import ProgressHook
 
 _OURS = {
     "run.json",
+    "run.json.part",
     "settings.yaml",
     "metrics.jsonl",
     "ledger.jsonl",

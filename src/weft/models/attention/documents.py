@@ -43,6 +43,8 @@ def attention(
         raise ValueError(
             f"{NAME} attention needs document_lengths and no attention mask; for generation load the model with attention 'sdpa'"
         )
+    if sum(document_lengths) != query.shape[2]:
+        raise ValueError(f"document_lengths add up to {sum(document_lengths)}, but the row has {query.shape[2]} tokens")
     plain = softcap is None and s_aux is None
     if plain and len(set(document_lengths)) == 1 and (sliding_window is None or document_lengths[0] <= sliding_window):
         out = _equal_documents(query, key, value, len(document_lengths), scaling, dropout)
@@ -72,7 +74,7 @@ def attention(
             )
         else:
             outs.append(_explicit(q, k, v, _band(length, window or length, q.device), scaling, dropout, softcap, s_aux))
-    return torch.cat(outs, dim=2).transpose(1, 2), None
+    return torch.cat([out.transpose(1, 2) for out in outs], dim=1), None  # laid out as the model reads it next: no copy
 
 
 def _grouped(query: Tensor, key: Tensor) -> bool:
