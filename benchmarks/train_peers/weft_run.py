@@ -25,11 +25,11 @@ from weft.data.prepare import Prepared
 from weft.data.store import Store, StoredSample, Writer
 from weft.data.tokens import Encoded, Tokenizer
 from weft.models.load import compute_dtype
-from weft.train import checkpoint
-from weft.train.events import Journal
-from weft.train.loop import Run, train_step
-from weft.train.optim import build_optimizer
-from weft.train.setup import build_objective, open_engine
+from weft.training import checkpoint
+from weft.training.events import Journal
+from weft.training.loop import Run, train_step
+from weft.training.optim import build_optimizer
+from weft.training.setup import build_objective, open_engine
 from weft.types import RowId, TaskLedger
 
 TASK = "rows"
@@ -115,7 +115,7 @@ def verify(run: Run, steps: list[Step]) -> None:
 
 
 def make_run(job: Job, steps: list[Step]) -> Run:
-    """A run at its start, as `weft.train.setup.build` makes it."""
+    """A run at its start, as `weft.training.setup.build` makes it."""
     folder = job.out.parent / f"{job.out.stem}.run"
     folder.mkdir()
     settings = make_settings(job, steps, folder)

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import torch
 
-from weft import api
+import weft
 from weft.cli.progress import Console
 from weft.cli.tables import print_table
-from weft.evaluate.tasks import TaskScore
-from weft.train.run import RunResult
+from weft.evaluation.tasks import TaskScore
+from weft.training.run import RunResult
 
 HERE = Path("examples/quickstart")
 SETTINGS = HERE / "settings.yaml"
@@ -30,32 +30,32 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=40, help="held-out prompts a task (default: 40)")
     parser.add_argument("overrides", nargs="*", metavar="a.b=c", help="settings that go before those of settings.yaml")
     args = parser.parse_args()
-    torch.set_num_threads(2)
     started = time.monotonic()
     console = Console()
-    settings = api.settings(SETTINGS, *args.overrides)
+    settings = weft.settings(SETTINGS, *args.overrides)
+    torch.set_num_threads(settings.engine.threads or 1)  # for the answers too
     for folder in (RUN, MERGED):  # the quickstart's own two, and nothing else
         shutil.rmtree(folder, ignore_errors=True)
 
     say("1. Prepare: raw files to tokens, with a proof of every mask")
-    checked = api.check(settings, progress=console)
+    checked = weft.check(settings, progress=console)
     for check in checked.checks:
         print(f"   {'ok' if check.ok else 'FAIL'}  {check.name} ({check.detail})")
     if not checked.ok:
         raise SystemExit(1)
 
     say("2. The base model, before: held-out prompts it has never seen")
-    before = api.evaluate(settings.model.base, settings, held_out=HELD_OUT, max_prompts=args.prompts, progress=console)
+    before = weft.evaluate(settings.model.base, settings, held_out=HELD_OUT, max_prompts=args.prompts, progress=console)
 
     say("3. Train: LoRA on all tasks at once, each with the same share of every step")
-    run = api.train(settings, progress=console)
+    run = weft.train(settings, progress=console)
 
     say("4. Merge the adapter into the base; published only if both give the same tokens")
-    report = api.merge(RUN, MERGED)
+    report = weft.merge(RUN, MERGED)
     print(f"   {report.tokens} greedy tokens of {report.prompts} prompts agree")
 
     say("5. The merged model on the same held-out prompts")
-    after = api.evaluate(MERGED, settings, held_out=HELD_OUT, max_prompts=args.prompts, progress=console)
+    after = weft.evaluate(MERGED, settings, held_out=HELD_OUT, max_prompts=args.prompts, progress=console)
     console.close()
 
     show_answers(settings)
@@ -72,20 +72,20 @@ def say(text: str) -> None:
     print(f"\n{text}", flush=True)
 
 
-def show_answers(settings: api.Settings) -> None:
+def show_answers(settings: weft.Settings) -> None:
     """One held-out prompt of each task, what was asked and what the merged model says."""
-    from weft.evaluate.held_out import held_out_questions
+    from weft.evaluation.held_out import held_out_questions
 
     questions = held_out_questions(HELD_OUT, list(settings.tasks), 1)
     asked = [(task, found[0]) for task, found in questions.items() if found]
-    answers = api.generate(MERGED, [question.messages for _, question in asked])
+    answers = weft.generate(MERGED, [question.messages for _, question in asked])
     print()
     for (task, question), answer in zip(asked, answers, strict=True):
         print(f"   [{task}] {question.messages[-1].content}\n      → {answer.text}")
     print()
 
 
-def show_table(checked: api.Checked, before: list[TaskScore], run: RunResult, after: list[TaskScore]) -> None:
+def show_table(checked: weft.Checked, before: list[TaskScore], run: RunResult, after: list[TaskScore]) -> None:
     rows = []
     for store, old, new in zip(checked.prepared.stores, before, after, strict=True):
         losses = f"{run.losses_before[store.task]:.3f} → {run.losses_after[store.task]:.3f}"

@@ -24,11 +24,11 @@ if TYPE_CHECKING:  # what these import takes seconds; they are imported when cal
     from weft.data.forecast import Forecast
     from weft.data.inspect import Check
     from weft.data.prepare import Prepared
-    from weft.evaluate.tasks import TaskScore
+    from weft.evaluation.tasks import TaskScore
     from weft.export.merge import MergeReport
-    from weft.generate.batch import Answer
-    from weft.generate.decoding import Decoding
-    from weft.train.run import RunResult
+    from weft.generation.batch import Answer
+    from weft.generation.decoding import Decoding
+    from weft.training.run import RunResult
 
 SettingsLike: TypeAlias = "str | Path | Mapping[str, object] | Settings"
 
@@ -80,7 +80,7 @@ def forecast(source: SettingsLike, *overrides: str, progress: ProgressHook = sil
 
 def train(source: SettingsLike, *overrides: str, progress: ProgressHook = silent) -> RunResult:
     """Train, or go on with a run that was interrupted, or find it done."""
-    from weft.train.run import train as work
+    from weft.training.run import train as work
 
     return work(settings(source, *overrides), progress)
 
@@ -94,7 +94,7 @@ def evaluate(
     progress: ProgressHook = silent,
 ) -> list[TaskScore]:
     """Score a run or a model on every task: validation loss, and exact match of greedy answers."""
-    from weft.evaluate.tasks import evaluate as work
+    from weft.evaluation.tasks import evaluate as work
 
     return work(model, settings(source, *overrides), max_prompts, held_out, progress=progress)
 
@@ -110,9 +110,9 @@ def generate(
     model: str | Path, prompts: Sequence[str | Sequence[Message]], decoding: Decoding | None = None
 ) -> list[Answer]:
     """Answers of a run or a model to prompts (a text, or the messages so far), in their order."""
-    from weft.generate.batch import generate as work
-    from weft.generate.decoding import Decoding
-    from weft.generate.model import open_model
+    from weft.generation.batch import generate as work
+    from weft.generation.decoding import Decoding
+    from weft.generation.model import open_model
 
     asked = [[Message("user", prompt)] if isinstance(prompt, str) else list(prompt) for prompt in prompts]
     return list(work(open_model(model), asked, decoding or Decoding()))

@@ -53,7 +53,7 @@ def plain_settings(tasks: Sequence[str], **sections: Any) -> Settings:
     """Settings of a plan that stands for itself: no model is there."""
     values: dict[str, Any] = {
         "model": {"base": "nowhere"},
-        "tasks": {task: "nowhere" for task in tasks},
+        "tasks": dict.fromkeys(tasks, "nowhere"),
         "data": {"max_tokens": 32, "validation": 0.0},
         "mixture": {"epochs": 1},
         "batch": {"tokens_per_step": 64, "tokens_per_micro_batch": 32},

@@ -67,9 +67,7 @@ def test_a_piece_of_a_sample_starts_anew_and_its_first_token_is_no_label(stores:
 def test_a_batch_can_be_written_to(stores: tuple[Store, ...]) -> None:
     """Torch makes tensors of its arrays; views of a mapped file would be read-only."""
     batch = make_batch(stores, parts_of((0, 1, 0, 2)), np.array([1.0]))
-    assert all(
-        array.flags.writeable for array in (batch.ids_T, batch.labels_T, batch.weight_T, batch.coefficient_T)
-    )
+    assert all(array.flags.writeable for array in (batch.ids_T, batch.labels_T, batch.weight_T, batch.coefficient_T))
 
 
 @pytest.mark.parametrize("padding_id", [None, 7])

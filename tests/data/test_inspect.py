@@ -121,7 +121,9 @@ def test_broken_masks_and_ids_fail_their_checks(
     change, expected = BROKEN[how]
     broken = tampered(prepared, tmp_path, change)
     assert failed(settings, broken) == expected
-    details = [result.detail for result in check(settings, broken) if result.name in expected & set(inspect._MASK_CHECKS)]
+    details = [
+        result.detail for result in check(settings, broken) if result.name in expected & set(inspect._MASK_CHECKS)
+    ]
     assert all(detail.startswith("14 of 21 samples, first sums:sums.jsonl:1: ") for detail in details)
 
 
@@ -160,14 +162,10 @@ def test_samples_that_have_no_row_any_more_are_found(settings: Settings, prepare
     assert failed(settings, replace(prepared, stores=(elsewhere, *prepared.stores[1:]))) == {"every sample has its row"}
 
 
-def test_cut_samples_are_not_taken_for_broken_ones(
-    make_settings: Callable[..., Settings], tmp_path: Path
-) -> None:
+def test_cut_samples_are_not_taken_for_broken_ones(make_settings: Callable[..., Settings], tmp_path: Path) -> None:
     rows = [{"prompt": "why? " * 99, "answer": "so."}, {"prompt": "why?", "answer": "so."}]
     (tmp_path / "long.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    settings = make_settings(
-        tasks={"long": str(tmp_path / "long.jsonl")}, data={"max_tokens": 40, "too_long": "cut"}
-    )
+    settings = make_settings(tasks={"long": str(tmp_path / "long.jsonl")}, data={"max_tokens": 40, "too_long": "cut"})
     prepared = prepare(settings)
     assert prepared.stores[0].ledger.cut == 1
     assert failed(settings, prepared) == set()
@@ -179,9 +177,7 @@ def test_rejected_rows_between_samples_do_not_shift_the_comparison(
     rows = [{"prompt": f"q{i}", "answer": "a" * (1 + 300 * (i % 3 == 0))} for i in range(9)]
     text = "{bad\n" + "".join(json.dumps(row) + "\n" for row in rows)
     (tmp_path / "some.jsonl").write_text(text)
-    settings = make_settings(
-        tasks={"some": str(tmp_path / "some.jsonl")}, data={"max_tokens": 64, "max_bad_rows": 0.5}
-    )
+    settings = make_settings(tasks={"some": str(tmp_path / "some.jsonl")}, data={"max_tokens": 64, "max_bad_rows": 0.5})
     results = check(settings, prepare(settings))
     assert [(result.ok, result.detail) for result in results[:4]] == [(True, "6 samples")] * 4
 
@@ -229,7 +225,10 @@ def test_coloured_runs_are_the_text_cut_at_the_masks_borders(settings: Settings,
         assert "".join(text for text, _ in runs) == sample.text
         assert all(a[1] != b[1] for a, b in zip(runs, runs[1:], strict=False))
     chat = next(iter(show(settings, prepared, "chat", 1)))
-    assert [text for text, trained in coloured_runs(prepared.tokenizer, chat) if trained] == ["你好 🙂\n</s>", "y\n</s>"]
+    assert [text for text, trained in coloured_runs(prepared.tokenizer, chat) if trained] == [
+        "你好 🙂\n</s>",
+        "y\n</s>",
+    ]
 
 
 def test_a_stores_splits_have_names(settings: Settings, prepared: Prepared) -> None:

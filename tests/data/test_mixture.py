@@ -51,7 +51,7 @@ def test_a_tasks_own_whole_epochs_are_exact(sizes: dict[str, int], own: list[int
     for (name, size), found in zip(sizes.items(), counts(mixture), strict=True):
         wanted = own_epochs[name]
         if wanted is not None:
-            assert found == Counter({index: wanted for index in range(size)})
+            assert found == Counter(dict.fromkeys(range(size), wanted))
         else:
             assert abs(found.total() - max(1, epochs * size)) <= 0.5
             assert max(found.values()) - min(found[index] for index in range(size)) <= 1

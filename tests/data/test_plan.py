@@ -162,7 +162,9 @@ def test_a_cut_sample_goes_on_in_the_next_row(plan_of: Callable[..., Plan]) -> N
     plan = plan_of(data={"packing": "concat", "max_tokens": 10}, batch={"tokens_per_step": 10})
     tokens = [int(plan.step(number).parts.length_P.sum()) for number in range(plan.num_steps)]
     assert set(tokens[:-1]) == {10}
-    stream = [piece for n in range(plan.num_steps) for piece in zip(*(a.tolist() for a in plan.step(n).parts), strict=True)]
+    stream = [
+        piece for n in range(plan.num_steps) for piece in zip(*(a.tolist() for a in plan.step(n).parts), strict=True)
+    ]
     for (task, sample, _, stop), (next_task, next_sample, start, _) in itertools.pairwise(stream):
         if (task, sample) == (next_task, next_sample):
             assert start == stop
@@ -178,7 +180,9 @@ def test_a_stream_is_cut_into_micro_batches_in_its_order(plan_of: Callable[..., 
     assert [a.tolist() for a in join(groups)] == [a.tolist() for a in parts]
     sums = [int(group.length_P.sum()) for group in groups]
     assert max(sums) <= capacity
-    assert all(a + int(b.length_P[0]) > capacity for a, b in zip(sums, groups[1:], strict=False)), "none closed too early"
+    assert all(a + int(b.length_P[0]) > capacity for a, b in zip(sums, groups[1:], strict=False)), (
+        "none closed too early"
+    )
 
 
 @every_packing

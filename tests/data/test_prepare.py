@@ -282,7 +282,9 @@ def test_a_cut_keeps_every_answer_that_has_room(encoded: Encoded, limit: int) ->
     head = 1 if encoded.ids_T[0] == 100 else 0
     start = max(0, len(encoded.ids_T) - limit + head)
     begins = {run: encoded.ids_T.tolist().index(run[0][0]) for run in answers_of(encoded)}
-    complete = {run for run, begin in begins.items() if begin >= max(start, 1) and (head or begin > start or start == 0)}
+    complete = {
+        run for run, begin in begins.items() if begin >= max(start, 1) and (head or begin > start or start == 0)
+    }
     assert (answers_of(fitted) if fitted else set()) == complete
 
 
@@ -379,13 +381,17 @@ def test_an_empty_task_is_refused_by_name(make: Make, data: bytes) -> None:
 
 def test_a_task_with_nothing_to_train_is_refused(make: Make) -> None:
     row = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "train": False}]}
-    with pytest.raises(DataError, match=r"task a: 1 of 1 rows can't be used .*none is left(.|\n)*a\.jsonl:1: nothing_trained"):
+    with pytest.raises(
+        DataError, match=r"task a: 1 of 1 rows can't be used .*none is left(.|\n)*a\.jsonl:1: nothing_trained"
+    ):
         prepare(make({"a": [row]}))
 
 
 def test_a_task_whose_rows_are_all_too_long_is_refused(make: Make) -> None:
     row = {"prompt": "q", "answer": "word " * 99}
-    with pytest.raises(DataError, match=r"1 of 1 rows can't be used \(1 too_long\): none is left(.|\n)*tokens, data\.max_tokens is 64"):
+    with pytest.raises(
+        DataError, match=r"1 of 1 rows can't be used \(1 too_long\): none is left(.|\n)*tokens, data\.max_tokens is 64"
+    ):
         prepare(make({"a": [row]}))
 
 

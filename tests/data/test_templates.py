@@ -44,7 +44,21 @@ small = settings(
     max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 contents = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="<|>"), max_size=15) | st.sampled_from(
-    ["", " ", "\n", "{{ 1 }}", "{% for", "'", '"', "\\n", "</s>", "<|im_end|>", "\r\n", "⦗0⦘", "\u2997" + "0" + "\u2998"]
+    [
+        "",
+        " ",
+        "\n",
+        "{{ 1 }}",
+        "{% for",
+        "'",
+        '"',
+        "\\n",
+        "</s>",
+        "<|im_end|>",
+        "\r\n",
+        "⦗0⦘",
+        "\u2997" + "0" + "\u2998",
+    ]
 )
 
 
@@ -173,7 +187,7 @@ def test_the_default_system_message_is_added_where_there_is_none(build: Callable
 
 
 @every_template
-@pytest.mark.parametrize("system", ["You are weft.", "it's \"quoted\"\n{{ x }} 你好", ""])
+@pytest.mark.parametrize("system", ["You are weft.", 'it\'s "quoted"\n{{ x }} 你好', ""])
 def test_the_jinja_form_adds_the_default_system_message_too(
     build: Callable[..., Template], name: str, system: str
 ) -> None:

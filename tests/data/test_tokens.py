@@ -109,7 +109,25 @@ some = settings(
     max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
-FRAGMENTS = ["", " ", "  ", "\n", "\n\n", "\t", "\r\n", "'s", "1", "42", "é", "e\u0301", "中文", "🙂", "the weft", "\x1c", "\u2028"]
+FRAGMENTS = [
+    "",
+    " ",
+    "  ",
+    "\n",
+    "\n\n",
+    "\t",
+    "\r\n",
+    "'s",
+    "1",
+    "42",
+    "é",
+    "e\u0301",
+    "中文",
+    "🙂",
+    "the weft",
+    "\x1c",
+    "\u2028",
+]
 contents = st.one_of(
     st.lists(st.sampled_from(FRAGMENTS), max_size=6).map("".join),
     st.text(st.characters(exclude_categories=["Cs"]), max_size=20),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.generate.runs import train_small
+from tests.generation.runs import train_small
 from weft.config.settings import Settings
 
 

@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.generate.runs import train_small
+from tests.generation.runs import train_small
 from weft import files
 from weft.config.settings import Settings
 from weft.errors import CheckpointError, ModelError
 from weft.export import merge as merging
 from weft.export.merge import merge
-from weft.generate.batch import generate_ids
-from weft.generate.decoding import Decoding
-from weft.generate.model import open_model
-from weft.generate.text import prompt_ids
+from weft.generation.batch import generate_ids
+from weft.generation.decoding import Decoding
+from weft.generation.model import open_model
+from weft.generation.text import prompt_ids
 from weft.types import Message
 
 CONVERSATIONS = [

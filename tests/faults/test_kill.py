@@ -15,7 +15,7 @@ from tests.faults.runs import fork, kill_after, wait, witness
 from weft.config.load import to_yaml
 from weft.config.resolve import resolve
 from weft.config.settings import Settings
-from weft.train.run import train
+from weft.training.run import train
 
 KILLS = 20
 

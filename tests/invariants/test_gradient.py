@@ -12,11 +12,11 @@ import torch
 from tests.invariants.reference import named_gradients, randomise_adapter, reference_loss
 from weft.config.settings import Settings
 from weft.models.attention.documents import NAME
-from weft.train import engines
-from weft.train.engines import Engine
-from weft.train.launch import launch
-from weft.train.loop import gradients
-from weft.train.setup import build
+from weft.training import engines
+from weft.training.engines import Engine
+from weft.training.launch import launch
+from weft.training.loop import gradients
+from weft.training.setup import build
 from weft.types import silent
 
 WEIGHTINGS = ("token", "sample", "task", "task_sample")

@@ -15,9 +15,9 @@ from weft.config.settings import Settings
 from weft.data import batches, plan
 from weft.losses import nll, weighting
 from weft.models.attention import documents
-from weft.train import engines, loop, step
-from weft.train.engines import ddp, local
-from weft.train.launch import launch
+from weft.training import engines, loop, step
+from weft.training.engines import ddp, local
+from weft.training.launch import launch
 
 
 def _differs(make_settings: Callable[..., Settings], tmp_path: Path, how: str, cut: str) -> None:
@@ -52,7 +52,7 @@ def test_a_leak_between_packed_samples_is_seen(
         return honest(*args, document_lengths=[sum(document_lengths)], **kwargs)
 
     honest = documents.attention
-    monkeypatch.setattr("weft.train.setup.self_test", lambda *_, **__: None)  # it would refuse, as it should
+    monkeypatch.setattr("weft.training.setup.self_test", lambda *_, **__: None)  # it would refuse, as it should
     monkeypatch.setattr(documents, "attention", leaking)
     _differs(make_settings, tmp_path, "token", "packed into rows of 256")
 
@@ -148,8 +148,8 @@ def test_a_chunk_of_the_loss_that_is_skipped_is_seen(
         half[len(half) // 2 :] = 0
         return honest(hidden, weight, label, half, bias)
 
-    monkeypatch.setattr("weft.train.setup.self_test", lambda *_, **__: None)
-    monkeypatch.setattr("weft.train.setup.linear_nll", only_half)
+    monkeypatch.setattr("weft.training.setup.self_test", lambda *_, **__: None)
+    monkeypatch.setattr("weft.training.setup.linear_nll", only_half)
     _differs(make_settings, tmp_path, "task_sample", "one row of everything")
 
 

@@ -16,11 +16,15 @@ from weft.losses.nll import linear_nll
 def problem(n: int, vocab: int, width: int = 6, dtype: torch.dtype = torch.float32, seed: int = 0) -> list[Tensor]:
     """hidden, weight, bias (all asking for gradients), label, coefficient."""
     g = torch.Generator().manual_seed(seed)
-    made = [torch.randn(shape, generator=g).to(dtype).requires_grad_() for shape in ((n, width), (vocab, width), (vocab,))]
+    made = [
+        torch.randn(shape, generator=g).to(dtype).requires_grad_() for shape in ((n, width), (vocab, width), (vocab,))
+    ]
     return [*made, torch.randint(0, vocab, (n,), generator=g), torch.rand(n, generator=g)]
 
 
-def reference(hidden: Tensor, weight: Tensor, label: Tensor, coefficient: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+def reference(
+    hidden: Tensor, weight: Tensor, label: Tensor, coefficient: Tensor, bias: Tensor | None
+) -> tuple[Tensor, Tensor]:
     each = cross_entropy(linear(hidden, weight, bias).float(), label, reduction="none")
     return (each * coefficient).sum(), each
 
@@ -155,5 +159,3 @@ def test_no_more_logits_than_a_chunk_are_ever_held(monkeypatch: pytest.MonkeyPat
     linear_nll(hidden, weight, label, coefficient, bias)[0].backward()
     assert sum(sizes) == 20 * 37
     assert max(sizes) <= 100
-
-

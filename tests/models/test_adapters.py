@@ -77,7 +77,8 @@ def test_named_targets_are_adapted_and_no_others(load: Load, kind: str, targets:
 
 
 @pytest.mark.parametrize(
-    "targets", [["q_projj"], ["q_proj", "nothing"], ["nowhere.q_proj"], ["embed_tokenz"], ["input_layernorm"], ["_proj"], []]
+    "targets",
+    [["q_projj"], ["q_proj", "nothing"], ["nowhere.q_proj"], ["embed_tokenz"], ["input_layernorm"], ["_proj"], []],
 )
 def test_targets_that_no_module_has_are_refused(load: Load, targets: list[str]) -> None:
     with pytest.raises(ModelError, match=r"adapter\.targets"):
@@ -95,7 +96,8 @@ def test_a_word_that_is_not_all_linear_is_refused(load: Load) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "target"), [("llama-tied", "lm_head"), ("llama-tied", "embed_tokens"), ("gpt2", "lm_head"), ("gpt2", "wte")]
+    ("kind", "target"),
+    [("llama-tied", "lm_head"), ("llama-tied", "embed_tokens"), ("gpt2", "lm_head"), ("gpt2", "wte")],
 )
 def test_the_head_or_embedding_of_a_tied_model_is_refused(load: Load, kind: str, target: str) -> None:
     with pytest.raises(ModelError, match=target):
@@ -103,7 +105,8 @@ def test_the_head_or_embedding_of_a_tied_model_is_refused(load: Load, kind: str,
 
 
 @pytest.mark.parametrize(
-    ("kind", "targets"), [("llama", "all-linear"), ("llama", ["q_proj", "lm_head"]), ("gpt-neox", ["embed_out", "dense"])]
+    ("kind", "targets"),
+    [("llama", "all-linear"), ("llama", ["q_proj", "lm_head"]), ("gpt-neox", ["embed_out", "dense"])],
 )
 def test_whatever_is_adapted_learns_or_is_refused(load: Load, kind: str, targets: str | list[str]) -> None:
     """The loss goes through the head's own weight, so an adapter on the head would be left out without a word."""

@@ -132,7 +132,9 @@ def alone(folder: Path, documents: list[Tensor]) -> tuple[Tensor, list[Tensor], 
 
 
 @pytest.mark.parametrize("lengths", LENGTHS)
-@pytest.mark.parametrize("kind", [*EXACT, "gpt-oss", "gemma2 without a capped head", "gemma3", "cohere", "olmo2", "phi"])
+@pytest.mark.parametrize(
+    "kind", [*EXACT, "gpt-oss", "gemma2 without a capped head", "gemma3", "cohere", "olmo2", "phi"]
+)
 def test_packed_documents_have_the_losses_of_each_alone(
     folder_of: Callable[[str], Path], kind: str, lengths: str
 ) -> None:
@@ -189,7 +191,9 @@ def test_gradients_are_those_of_each_alone(folder_of: Callable[[str], Path], kin
     expected = {name: p.grad for name, p in model.named_parameters()}
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
-        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-5 * float(gradient.abs().max() + 1), msg=name)
+        torch.testing.assert_close(
+            found[name], gradient, rtol=1e-4, atol=1e-5 * float(gradient.abs().max() + 1), msg=name
+        )
 
 
 @pytest.mark.parametrize("kind", [*EXACT, "gpt-oss", "cohere", "phi"])
@@ -233,9 +237,7 @@ def by_the_book(
     for head in range(heads):
         mine = head // (heads // len(k))
         for i in range(total):
-            seen = [
-                j for j in range(i + 1) if document[j] == document[i] and (window is None or i - j < window)
-            ]
+            seen = [j for j in range(i + 1) if document[j] == document[i] and (window is None or i - j < window)]
             scores = k[mine, seen] @ q[head, i] / width**0.5
             if softcap is not None:
                 scores = softcap * torch.tanh(scores / softcap)

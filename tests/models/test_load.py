@@ -58,7 +58,9 @@ def test_the_asked_for_precision_goes_before_the_stored_one(folder: Path, dtype:
 
 def test_a_folder_without_a_config_is_no_model(folder: Path, tmp_path: Path) -> None:
     (folder / "config.json").unlink()
-    assert "there is no config.json (it holds model.safetensors, " in refusal(folder).replace("generation_config.json, ", "")
+    assert "there is no config.json (it holds model.safetensors, " in refusal(folder).replace(
+        "generation_config.json, ", ""
+    )
     (tmp_path / "empty").mkdir()
     assert "it holds nothing" in refusal(tmp_path / "empty")
 

@@ -109,7 +109,9 @@ def check(settings: Settings, prepared: Prepared) -> list[Check]:
         Check(
             name,
             not found,
-            f"{len(found)} of {checked} samples, first {': '.join(next(iter(found.items())))}" if found else f"{checked} samples",
+            f"{len(found)} of {checked} samples, first {': '.join(next(iter(found.items())))}"
+            if found
+            else f"{checked} samples",
         )
         for name, found in faults.items()
     ]

@@ -129,7 +129,9 @@ class Plan:
         row_P = np.repeat(np.arange(len(begin_R) - 1), np.diff(begin_R))
         step_P = row_P // self.rows_per_step
         pairs = np.unique(step_P * len(self.stores) + everything.task_P)
-        return np.bincount(pairs[pairs < self.num_steps * len(self.stores)] % len(self.stores), minlength=len(self.stores))
+        return np.bincount(
+            pairs[pairs < self.num_steps * len(self.stores)] % len(self.stores), minlength=len(self.stores)
+        )
 
     def _pass(self, number: int) -> Parts:
         task_S, index_S = self.mixture.samples(number)

@@ -248,7 +248,9 @@ class Tokenizer:
             ids = encoding.ids
             if alone and stretch.goes_on:
                 if ids[: len(alone)] != alone:
-                    raise DataError(f"{self.folder}: {stretch.text[:40]!r} can't be encoded in the middle of a text; please report it")
+                    raise DataError(
+                        f"{self.folder}: {stretch.text[:40]!r} can't be encoded in the middle of a text; please report it"
+                    )
                 ids = ids[len(alone) :]
             found.append(np.asarray(ids, dtype=np.int32))
         return found

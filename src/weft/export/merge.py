@@ -20,7 +20,7 @@ from weft.config.settings import TemplateSettings
 from weft.data.about import ABOUT, portable, write_tokenizer
 from weft.errors import CheckpointError, ConfigError, ModelError
 from weft.export.probes import Probe, compare, probe
-from weft.generate.model import Loaded, base_folder, is_adapter, model_folder, open_model
+from weft.generation.model import Loaded, base_folder, is_adapter, model_folder, open_model
 from weft.log import logger
 from weft.models.load import load_model, no_bars
 from weft.types import JsonObject, Progress, ProgressHook, silent

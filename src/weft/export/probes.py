@@ -12,12 +12,12 @@ from torch import Tensor
 
 from weft.data.prepare import prepare
 from weft.errors import WeftError
-from weft.generate.batch import generate_ids
-from weft.generate.decoding import Decoding
-from weft.generate.model import Loaded
-from weft.generate.text import prompt_ids
+from weft.generation.batch import generate_ids
+from weft.generation.decoding import Decoding
+from weft.generation.model import Loaded
+from weft.generation.text import prompt_ids
 from weft.log import logger
-from weft.train.finish import load_settings_of
+from weft.training.finish import load_settings_of
 from weft.types import Message
 
 _PROMPTS = ("Hello!", "What is 7 times 6?", "Write a function that adds two numbers.", "Once upon a time", "你好")

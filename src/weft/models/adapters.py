@@ -48,7 +48,9 @@ def load_adapter(model: PreTrainedModel, folder: str) -> Any:
     """A trained adapter on its base, ready for use."""
     file = Path(folder, SAFETENSORS_WEIGHTS_NAME)
     if not file.is_file():
-        raise ModelError(f"{folder}: holds no {file.name}, so it is no adapter that weft reads (pickled weights are never read)")
+        raise ModelError(
+            f"{folder}: holds no {file.name}, so it is no adapter that weft reads (pickled weights are never read)"
+        )
     try:
         with _quiet():
             adapted = PeftModel.from_pretrained(model, folder).eval()

@@ -6,8 +6,8 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from weft.generate.decoding import Decoding
-    from weft.generate.model import Loaded
+    from weft.generation.decoding import Decoding
+    from weft.generation.model import Loaded
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -41,14 +41,14 @@ def add_decoding(parser: argparse.ArgumentParser) -> None:
 
 
 def open_from(args: argparse.Namespace) -> Loaded:
-    from weft.generate.model import open_model
+    from weft.generation.model import open_model
 
     return open_model(args.model, args.device, args.dtype, args.base)
 
 
 def decoding_from(args: argparse.Namespace) -> Decoding:
     """Also reads --batch-size and --num-beams where the verb has them."""
-    from weft.generate.decoding import Decoding
+    from weft.generation.decoding import Decoding
 
     return Decoding(
         max_new_tokens=args.max_new_tokens,

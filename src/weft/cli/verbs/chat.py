@@ -11,7 +11,7 @@ from weft.cli.verbs._decoding import add_decoding, add_device, add_model, decodi
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from weft.generate.chat import ChatSession
+    from weft.generation.chat import ChatSession
 
 SUMMARY = "talk to a model"
 
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from weft.generate.chat import ChatSession
+    from weft.generation.chat import ChatSession
 
     decoding = decoding_from(args)
     loaded = open_from(args)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from weft.cli.verbs._decoding import add_model
 
 if TYPE_CHECKING:
-    from weft.evaluate.tasks import TaskScore
+    from weft.evaluation.tasks import TaskScore
 
 SUMMARY = "score a model on the validation rows of a settings file's tasks"
 
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from weft import api
     from weft.cli.progress import Console
-    from weft.evaluate.tasks import evaluate
+    from weft.evaluation.tasks import evaluate
 
     if args.max_prompts < 0:
         args.usage_error("--max-prompts is 0 or more")

@@ -11,8 +11,8 @@ from weft.cli.verbs._decoding import add_decoding, add_device, add_model, decodi
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from weft.generate.batch import Answer
-    from weft.generate.decoding import Decoding
+    from weft.generation.batch import Answer
+    from weft.generation.decoding import Decoding
     from weft.types import JsonObject, Message
 
 SUMMARY = "answer a prompt, or a file of prompts"
@@ -57,7 +57,7 @@ def _answer_prompts(args: argparse.Namespace, decoding: Decoding) -> int:
     import json
 
     from weft.data.templates import with_system
-    from weft.generate.batch import generate
+    from weft.generation.batch import generate
     from weft.types import TEXT_ROLE, Message
 
     role = TEXT_ROLE if args.raw else "user"
@@ -73,8 +73,8 @@ def _answer_file(args: argparse.Namespace, decoding: Decoding) -> int:
     from weft.cli.progress import Console
     from weft.data.templates import with_system
     from weft.errors import ConfigError
-    from weft.generate.batch import generate
-    from weft.generate.rows import read_prompts
+    from weft.generation.batch import generate
+    from weft.generation.rows import read_prompts
 
     if args.output.exists() and not args.force:
         raise ConfigError(f"--output {args.output} is there already; choose another file, or replace it with --force")

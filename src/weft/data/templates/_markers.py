@@ -65,4 +65,6 @@ class MarkerTemplate:
             after = self.answer_end + self.stop + self.after_answer if role == "assistant" else self.closing[role]
             branches.append(f"{{%- {condition} %}}{{{{ {self.opening[role]!r} + message['content'] + {after!r} }}}}")
         loop = "{%- for message in messages %}" + "".join(branches) + "{%- endif %}{%- endfor %}"
-        return jinja_with_system(loop, self.system) + f"{{%- if add_generation_prompt %}}{{{{ {self.opening['assistant']!r} }}}}{{%- endif %}}"
+        start = self.opening["assistant"]
+        prompt = f"{{%- if add_generation_prompt %}}{{{{ {start!r} }}}}{{%- endif %}}"
+        return jinja_with_system(loop, self.system) + prompt

@@ -1,0 +1,89 @@
+"""`train`: the whole job from settings to `final/`, in this process or in several."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from weft import files
+from weft.config.settings import Settings
+from weft.data.prepare import prepare
+from weft.training.engines import Engine, launched
+from weft.training.events import read_journal
+from weft.training.finish import finish
+from weft.training.launch import launch
+from weft.training.loop import train as train_loop
+from weft.training.setup import build, check_identity, locked, open_engine
+from weft.types import ProgressHook, silent
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run. Losses are each task's mean nll per trained token on its validation rows."""
+
+    folder: Path
+    final: Path
+    steps: int
+    losses_before: dict[str, float]
+    losses_after: dict[str, float]
+
+
+def train(settings: Settings, progress: ProgressHook = silent) -> RunResult:
+    """Train (or go on training, or find it done) and give the result. `settings` are resolved (config.resolve)."""
+    if settings.engine.processes > 1 and not launched() and not is_done(settings.output):
+        with locked(settings.output):
+            prepare(settings, progress)  # before any process waits for another
+            launch(settings.engine.processes, _worker, settings, progress)
+    else:
+        _run_in_this_process(settings, progress)
+    return result(settings.output)
+
+
+def _worker(settings: Settings, progress: ProgressHook) -> None:
+    _with_engine(settings, open_engine(settings), progress)
+
+
+def _run_in_this_process(settings: Settings, progress: ProgressHook) -> None:
+    engine = open_engine(settings)
+    if engine.rank == 0:
+        with locked(settings.output):
+            _with_engine(settings, engine, progress)
+    else:
+        _with_engine(settings, engine, progress)
+
+
+def _with_engine(settings: Settings, engine: Engine, progress: ProgressHook) -> None:
+    try:
+        if is_done(settings.output):
+            check_identity(settings, engine, progress)
+            return
+        run = build(settings, engine, progress if engine.rank == 0 else silent)
+        train_loop(run, progress if engine.rank == 0 else silent)
+        if engine.rank == 0:
+            finish(run)
+        engine.barrier()
+        for stream in (run.metrics, run.ledger, run.tensorboard):
+            if stream:
+                stream.close()
+    finally:
+        engine.close()
+
+
+def is_done(folder: Path) -> bool:
+    """Whether a run has come to its end, and its result is whole."""
+    return (folder / "final").is_dir() and not files.faults(folder / "final")
+
+
+def result(folder: Path) -> RunResult:
+    """What a finished run came to, read from its folder."""
+    records = read_journal(folder / "metrics.jsonl")
+    validations = [r["validation"]["tasks"] for r in records if "validation" in r]
+    steps = max((r["step"] for r in records), default=0)
+    before, after = (validations[0], validations[-1]) if validations else ({}, {})
+    return RunResult(
+        folder,
+        folder / "final",
+        steps,
+        {n: t["loss"] for n, t in before.items()},
+        {n: t["loss"] for n, t in after.items()},
+    )
