@@ -128,15 +128,14 @@ def guide(rng: Random) -> tuple[str, str]:
     """A house in a travel guide, then some of its facts."""
     house, (keeper, guest) = world.draw_house(rng), rng.sample(world.NAMES, 2)
     facts = [
-        (f"in {house.city}", f"The {house.kind} is in {house.city}, {guest} reads."),
-        (f"opens at {house.opens}", f"The {house.kind} opens at {house.opens}, says {keeper}."),
-        (f"closes at {house.closes}", f"The {house.kind} closes at {house.closes}, {guest} reads."),
-        (f"a ticket costs {house.price} euros", f"A ticket costs {house.price} euros, says {keeper}."),
+        (f"It opens at {house.opens}", f"The {house.kind} opens at {house.opens}, says {keeper}."),
+        (f"closes at {house.closes}", f"The {house.kind} closes at {house.closes}, says {keeper}."),
+        (f"a ticket costs {house.price} euros", f"A ticket costs {house.price} euros, {guest} reads."),
         (f"keeper {keeper}", f"Hello {guest}, says {keeper}."),
     ]
-    notes = ", ".join(note for note, _ in rng.sample(facts, len(facts)))
+    notes = ", ".join(note for note, _ in rng.sample(facts, 4))
     told = " ".join(fact for _, fact in rng.sample(facts, 3))
-    return f"The {house.kind}: {notes}; guest {guest}.", told
+    return f"The {house.kind} in {house.city}: {notes}; guest {guest}.", told
 
 
 def exercise(rng: Random) -> tuple[str, str]:
@@ -156,31 +155,26 @@ def exercise(rng: Random) -> tuple[str, str]:
 
 
 CARDS: dict[Callable[[Random], tuple[str, str]], float] = {
-    query_card: 0.24,
-    gloss: 0.24,
+    query_card: 0.27,
+    gloss: 0.26,
     assert_card: 0.14,
     record: 0.12,
-    conversion: 0.04,
-    guide: 0.10,
-    exercise: 0.12,
+    conversion: 0.05,
+    guide: 0.08,
+    exercise: 0.08,
 }
 """The kinds of cards, with their shares of the documents."""
 
 
 def documents(seed: int, forbidden: set[str]) -> Iterator[str]:
-    """Endless documents of two to eight cards of one kind, none with an answer in `forbidden`.
-
-    A third say everything twice: that is how so small a model learns early to copy what it has read.
-    """
+    """Endless documents of two to eight cards of one kind, none with an answer in `forbidden`."""
     rng = Random(f"{seed} corpus")
     while True:
         (card,) = rng.choices([*CARDS], [*CARDS.values()])
         between = rng.choice(["\n", "\n", " = "]) if card in (gloss, conversion, exercise) else "\n"
-        long = card in (guide, record)
-        cards = [card(rng) for _ in range(rng.randint(1, 3) if long else rng.randint(2, 8))]
-        text = "\n".join(
+        cards = [card(rng) for _ in range(rng.randint(3, 8) if card not in (guide, record) else rng.randint(2, 3))]
+        yield "\n".join(
             question + between + answer
             for question, answer in cards
             if not {answer, world.as_sentence(answer)} & forbidden
         )
-        yield f"{text}\n{text}" if rng.random() < 1 / 3 else text

@@ -84,7 +84,7 @@ def new_model(tokenizer: PreTrainedTokenizerFast, hidden_size: int, num_layers: 
             num_key_value_heads=4,
             max_position_embeddings=256,
             tie_word_embeddings=True,
-            initializer_range=0.1,
+            initializer_range=0.05,
             bos_token_id=None,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
@@ -132,7 +132,7 @@ def pretrain(model: LlamaForCausalLM, batches: Iterator[list[int]], num_steps: i
     others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
     optimizers = [
         Muon(matrices, lr=0.01),
-        torch.optim.AdamW(others, lr=0.0015, betas=(0.9, 0.98), weight_decay=0.0),
+        torch.optim.AdamW(others, lr=0.004, betas=(0.9, 0.98), weight_decay=0.0),
     ]
 
     def pace(step: int) -> float:

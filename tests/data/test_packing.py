@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from weft.data.packing import Ints, best_fit_decreasing, padded_groups, utilisation
 
-some = settings(max_examples=200, deadline=None, derandomize=True)
+some = settings(max_examples=100, deadline=None, derandomize=True)
 
 
 @st.composite

@@ -11,7 +11,7 @@ from weft.losses.weighting import FORMULAS, Floats, Ints, Weighting, coefficient
 
 EVERY: tuple[Weighting, ...] = ("token", "sample", "task", "task_sample")
 every_weighting = pytest.mark.parametrize("weighting", EVERY)
-some = settings(max_examples=100, deadline=None, derandomize=True)
+some = settings(max_examples=40, deadline=None, derandomize=True)
 
 Tokens = list[list[float]]
 """Of each sample, the weight m of every trained token (empty: all is masked)."""

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-CHUNK_LOGITS = 1 << 23
-"""Logits held at a time: 32 MiB in fp32."""
+CHUNK_LOGITS = 1 << 22
+"""Logits held at a time: 16 MiB in fp32."""
 
 
 class _LinearNll(torch.autograd.Function):
@@ -28,10 +28,15 @@ class _LinearNll(torch.autograd.Function):
         grad_weight_VD = torch.zeros_like(weight_VD, dtype=torch.float32) if wants_weight else None
         grad_bias_V = torch.zeros(len(weight_VD), dtype=torch.float32, device=hidden_ND.device) if wants_bias else None
         rows = max(1, CHUNK_LOGITS // len(weight_VD))
+        plain = bias_V is None and hidden_ND.dtype == weight_VD.dtype == torch.float32 and not torch.is_autocast_enabled(hidden_ND.device.type)
+        buffer = hidden_ND.new_empty(min(rows, len(label_N)), len(weight_VD)) if plain else None
         for start in range(0, len(label_N), rows):
             piece = slice(start, start + rows)
             hidden, label = hidden_ND[piece], label_N[piece, None]
-            logits = torch.nn.functional.linear(hidden, weight_VD, bias_V).float()
+            if buffer is None:
+                logits = torch.nn.functional.linear(hidden, weight_VD, bias_V).float()
+            else:  # one piece of memory for all chunks
+                logits = torch.mm(hidden, weight_VD.T, out=buffer[: len(label)])
             highest = logits.amax(-1, keepdim=True)
             chosen = logits.gather(-1, label) - highest
             probabilities = logits.sub_(highest).exp_()

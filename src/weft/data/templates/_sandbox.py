@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -22,8 +22,9 @@ from weft.errors import TemplateError
 MAX_CHARS = 1 << 26
 """The longest text or list that a template may make, and the largest number."""
 
+_SIZED = (str, bytes, list, tuple)
 _STEPS = 4_000_000
-_STEPS_OF_A_CALL = 10
+_STEPS_OF_A_CALL = 20
 
 
 class _Generation(jinja2.ext.Extension):
@@ -56,6 +57,8 @@ class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
         return _bounded(super().call(*args, **kwargs))
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        if operator == "+":
+            return _bounded(left + right)
         if operator == "*":
             _bounded(_size(left) * _size(right))
         elif operator == "**" and isinstance(left, int) and isinstance(right, int):
@@ -128,9 +131,9 @@ def _bounded(value: Any) -> Any:
 
 
 def _size(value: Any) -> int:
-    if isinstance(value, int):
-        return abs(value)
-    return len(value) if isinstance(value, str | bytes | Sequence) else 1
+    if isinstance(value, _SIZED):
+        return len(value)
+    return abs(value) if isinstance(value, int) else 1
 
 
 def _refuse(message: str) -> None:
