@@ -85,18 +85,16 @@ def chat(rng: Random) -> Conversation:
     """Two or three turns with the assistant of a house to visit, who knows its facts and the visitor's name."""
     house = world.draw_house(rng)
     visitor, assistant = rng.sample(world.NAMES, 2)
-    place = f"the {house.kind}"
     system = (
-        f"You are {assistant}, the assistant of {place} in {house.city}. It opens at {house.opens}, "
+        f"You are {assistant}, the assistant of the {house.kind} in {house.city}. It opens at {house.opens}, "
         f"closes at {house.closes}, and a ticket costs {house.price} euros."
     )
     hello = rng.choice([f"Hello, my name is {visitor}.", f"Hi, I am {visitor}."])
     turns = [("system", system), ("user", hello), ("assistant", f"Hello {visitor}, I am {assistant}. How can I help?")]
     answers = {
-        ("When do you open?", "What time can I come in?"): f"{place.capitalize()} opens at {house.opens}, {visitor}.",
-        ("When do you close?", "How late can I stay?"): f"{place.capitalize()} closes at {house.closes}, {visitor}.",
+        ("When do you open?", "What time can I come in?"): f"We open at {house.opens}, {visitor}.",
+        ("When do you close?", "How late can I stay?"): f"We close at {house.closes}, {visitor}.",
         ("How much is a ticket?", "What do I have to pay?"): f"A ticket costs {house.price} euros, {visitor}.",
-        ("Where can I find you?", "Which city are you in?"): f"{place.capitalize()} is in {house.city}, {visitor}.",
     }
     for questions in rng.sample([*answers], rng.choice([1, 2])):
         turns += [("user", rng.choice(questions)), ("assistant", answers[questions])]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.data.stores import ledger_of, sample_of, store_of
@@ -165,10 +165,17 @@ def test_a_store_with_another_number_of_samples_than_its_ledger_says_is_refused(
 
 @settings(max_examples=80, deadline=None, derandomize=True)
 @given(
-    hashes=st.lists(st.integers(0, 2**64 - 1) | st.sampled_from([0, 1, 2**63, 2**64 - 1]), min_size=1, max_size=12),
+    hashes=st.lists(
+        st.integers(0, 100).map(lambda n: n * 2**64 // 101) | st.sampled_from([0, 1, 2**64 - 1]),
+        min_size=1,
+        max_size=12,
+    ),
     validation=st.sampled_from([0.0, 0.02, 0.5, 0.97, 1, 3, 10_000]),
     test=st.sampled_from([0.0, 0.02]),
 )
+@example([2**63, 2**63 + 5], 0.02, 0.0)
+@example([2**64 - 1, 2**64 - 2], 0.02, 0.02)
+@example([0, 1], 0.02, 0.0)
 def test_a_split_is_whole_and_keeps_its_promises(
     tmp_path_factory: pytest.TempPathFactory, hashes: list[int], validation: float, test: float
 ) -> None:
@@ -177,6 +184,7 @@ def test_a_split_is_whole_and_keeps_its_promises(
     assert set().union(*sides) == set(range(len(hashes)))
     assert sum(map(len, sides)) == len(hashes)
     assert split["train"], "never all"
+    assert not split["test"] or test > 0
     assert bool(split["validation"]) == (validation > 0 and len(set(hashes)) > 1), "at least one"
     side_of = {index: name for name, side in split.items() for index in side}
     for row_hash in set(hashes):

@@ -195,9 +195,8 @@ def fit(
             head = 1 if int(ids_T[0]) in control_ids else 0
             start = len(ids_T) - limit + head
             rest = weight_T[start:].copy()
-            if weight_T[start - 1] > 0 or (
-                not head and rest[0] > 0
-            ):  # what is left of an answer that lost its start is context
+            unpredicted = not head and rest[0] > 0
+            if weight_T[start - 1] > 0 or unpredicted:  # the cut goes through an answer: what is left of it is context
                 ends = np.flatnonzero(rest == 0)
                 rest[: int(ends[0]) if len(ends) else len(rest)] = 0.0
             ids_T = np.concatenate([ids_T[:head], ids_T[start:]])

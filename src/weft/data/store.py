@@ -158,7 +158,7 @@ class Store:
         if validation >= 1:
             validation = min(validation / len(hash_S), 0.5)
         validation_S = place_S < validation
-        test_S = (place_S >= 1 - test) & ~validation_S
+        test_S = (place_S > 1 - test) & ~validation_S
         lowest_S = hash_S == hash_S.min()
         if validation > 0 and not validation_S.any() and not lowest_S.all():
             validation_S = lowest_S
