@@ -64,7 +64,7 @@ def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor
 
 
 @pytest.mark.parametrize("weighting", WEIGHTINGS)
-def test_every_cut_gives_the_gradient_of_the_naivereference_of(
+def test_every_cut_gives_the_gradient_of_the_naive_reference(
     make_settings: Callable[..., Settings], tmp_path: Path, weighting: str
 ) -> None:
     loss, expected = reference_of(make_settings(loss={"weighting": weighting}, output=str(tmp_path / "reference")))

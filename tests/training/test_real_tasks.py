@@ -29,11 +29,11 @@ def test_six_tasks_in_five_formats_all_get_better_with_yaml(tmp_path: Path) -> N
     settings = {
         "model": {"base": str(need_shared("models", "stories260K"))},
         "tasks": {name: str(need_shared("data", *file.split("/"))) for name, (file, _) in TASKS.items()},
-        "data": {"max_tokens": 512, "too_long": "cut", "validation": 20},
-        "mixture": {"max_steps": 30},
-        "batch": {"tokens_per_step": 8192},
+        "data": {"max_tokens": 256, "too_long": "cut", "validation": 10},
+        "mixture": {"max_steps": 12},
+        "batch": {"tokens_per_step": 4096},
         "optimizer": {"lr": 5e-3},
-        "validate": {"every": 15},
+        "validate": {"every": 12},
         "engine": {"device": "cpu"},
         "output": str(tmp_path / "run"),
     }
@@ -62,15 +62,15 @@ def test_six_tasks_all_get_better_with_an_mftcoder_json(tmp_path: Path) -> None:
         "peft_type": "lora",
         "quantization": None,
         "lora_rank": 16,
-        "seq_length": 512,
-        "data_split": "95,5,0",
+        "seq_length": 256,
+        "data_split": "98,2,0",
         "padding_mode": "padding",
         "weighted_loss_mode": "case3",
-        "per_device_train_batch_size": 8,
+        "per_device_train_batch_size": 4,
         "gradient_accumulation_steps": 4,
         "learning_rate": 5e-3,
-        "max_train_steps": 20,
-        "evaluation_steps": 20,
+        "max_train_steps": 10,
+        "evaluation_steps": 10,
         "num_train_epochs": 1,
     }
     file = tmp_path / "train.json"
@@ -82,4 +82,4 @@ def test_six_tasks_all_get_better_with_an_mftcoder_json(tmp_path: Path) -> None:
     for name in TASKS:
         assert validations[-1][name]["loss"] < validations[0][name]["loss"], name
     ledger = read_journal(tmp_path / "run" / "ledger.jsonl")
-    assert [len(record["samples"]) for record in ledger] == [32] * 20
+    assert [len(record["samples"]) for record in ledger] == [16] * 10

@@ -110,8 +110,12 @@ class Plan:
     @cached_property
     def num_steps(self) -> int:
         """Steps go on across the borders of passes, so only the last may be small."""
-        steps = -(-(len(self._rows[1]) - 1) // self.rows_per_step)
-        return min(steps, self.settings.mixture.max_steps or steps)
+        return min(self.steps_of_mixture, self.settings.mixture.max_steps or self.steps_of_mixture)
+
+    @cached_property
+    def steps_of_mixture(self) -> int:
+        """The steps that all epochs together would take, were there no max_steps."""
+        return -(-(len(self._rows[1]) - 1) // self.rows_per_step)
 
     def step(self, number: int) -> Step:
         """Step `number`, from 0. Raises IndexError beyond the run."""

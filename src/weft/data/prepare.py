@@ -26,9 +26,20 @@ from weft.data.tokens import Encoded, Tokenizer
 from weft.errors import DataError, TemplateError
 from weft.files import sha256
 from weft.log import logger
-from weft.types import TEXT_ROLE, Conversation, Piece, Progress, ProgressHook, Reject, RowId, TaskLedger, silent
+from weft.types import (
+    TEXT_ROLE,
+    Conversation,
+    Message,
+    Piece,
+    Progress,
+    ProgressHook,
+    Reject,
+    RowId,
+    TaskLedger,
+    silent,
+)
 
-STORE_VERSION = 2
+STORE_VERSION = 3
 _BATCH_ROWS = 2048
 _RESTING_NANOSECONDS = 1_000_000_000
 """How long a file must have been left alone before its digest is remembered: times of files tick slowly."""
@@ -130,6 +141,9 @@ def _fill(
     counts: Counter[str] = Counter()
     dropped: Counter[str] = Counter()
     limit = None if settings.data.packing == "concat" else settings.max_tokens
+    opening = (
+        len(tokenizer.encode_one(template.prompt([Message("user", "x")]))) if settings.data.too_long == "cut" else 1
+    )
     for batch in _batches(reader):
         rendered: list[tuple[RowId, int, bool, list[Piece]]] = []
         for item in batch:
@@ -151,7 +165,7 @@ def _fill(
         for (row, row_hash, is_text, _), encoded in zip(
             rendered, tokenizer.encode([pieces for *_, pieces in rendered]), strict=True
         ):
-            fitted, reason = fit(encoded, limit, settings.data.too_long, is_text, tokenizer.control_ids)
+            fitted, reason = fit(encoded, limit, settings.data.too_long, is_text, tokenizer.control_ids, opening)
             if fitted is None:
                 dropped[reason] += 1
                 writer.reject(Reject(row, reason, f"{len(encoded.ids_T)} tokens, data.max_tokens is {limit}"))
@@ -175,12 +189,12 @@ def _fill(
 
 
 def fit(
-    encoded: Encoded, limit: int | None, too_long: str, is_text: bool, control_ids: frozenset[int]
+    encoded: Encoded, limit: int | None, too_long: str, is_text: bool, control_ids: frozenset[int], opening: int = 1
 ) -> tuple[Encoded | None, str]:
     """A sample within the limit, or None and the reason: `too_long` or `nothing_trained`; ("cut" where it was shortened).
 
-    A cut takes the front of the prompt away (but a leading control token such as BOS); an answer whose beginning goes with it is no
-    longer trained. A plain document loses its end, and with it the stop token.
+    A cut takes the front of the prompt away (but a leading control token such as BOS). An answer that is not left whole, with at least
+    `opening` tokens of what leads to it, is no longer trained. A plain document loses its end, and with it the stop token.
     """
     ids_T, weight_T = encoded.ids_T, encoded.weight_T.copy()
     weight_T[:1] = 0.0  # nothing predicts the first token
@@ -195,10 +209,9 @@ def fit(
             head = 1 if int(ids_T[0]) in control_ids else 0
             start = len(ids_T) - limit + head
             rest = weight_T[start:].copy()
-            unpredicted = not head and rest[0] > 0
-            if weight_T[start - 1] > 0 or unpredicted:  # the cut goes through an answer: what is left of it is context
-                ends = np.flatnonzero(rest == 0)
-                rest[: int(ends[0]) if len(ends) else len(rest)] = 0.0
+            while rest.any() and (first := int(np.argmax(rest > 0))) < opening:
+                ends = np.flatnonzero(rest[first:] == 0)
+                rest[first : first + int(ends[0]) if len(ends) else len(rest)] = 0.0
             ids_T = np.concatenate([ids_T[:head], ids_T[start:]])
             weight_T = np.concatenate([np.zeros(head, dtype=np.float32), rest])
             if not weight_T.any():

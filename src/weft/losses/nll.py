@@ -28,7 +28,8 @@ class _LinearNll(torch.autograd.Function):
         grad_weight_VD = torch.zeros_like(weight_VD, dtype=torch.float32) if wants_weight else None
         grad_bias_V = torch.zeros(len(weight_VD), dtype=torch.float32, device=hidden_ND.device) if wants_bias else None
         rows = max(1, CHUNK_LOGITS // len(weight_VD))
-        plain = bias_V is None and hidden_ND.dtype == weight_VD.dtype == torch.float32 and not torch.is_autocast_enabled(hidden_ND.device.type)
+        plain = bias_V is None and hidden_ND.dtype == weight_VD.dtype == torch.float32
+        plain = plain and not torch.is_autocast_enabled(hidden_ND.device.type)
         buffer = hidden_ND.new_empty(min(rows, len(label_N)), len(weight_VD)) if plain else None
         for start in range(0, len(label_N), rows):
             piece = slice(start, start + rows)
@@ -81,5 +82,11 @@ def linear_nll(
 
     Give it trained positions only. N may be 0: the loss is then 0 with zero gradients. Labels must lie in [0, V).
     """
+    if not torch.is_grad_enabled():
+        hidden_ND, weight_VD, bias_V = (
+            hidden_ND.detach(),
+            weight_VD.detach(),
+            None if bias_V is None else bias_V.detach(),
+        )
     result = _LinearNll.apply(hidden_ND, weight_VD, bias_V, label_N, coefficient_N)  # type: ignore[no-untyped-call]
     return cast(tuple[Tensor, Tensor], result)

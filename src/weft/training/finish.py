@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from weft import files
 from weft.config.settings import Settings
 from weft.data.about import ABOUT, about, write_tokenizer
 from weft.data.templates import build
+from weft.errors import CheckpointError
 from weft.models.load import base_of, no_bars
 from weft.training import checkpoint
 from weft.training.curves import draw_curves
@@ -24,17 +26,29 @@ def finish(run: Run) -> Path:
     if place.is_dir() and not files.faults(place):
         return place
     if place.is_dir():
-        place.rename(place.with_name(f"broken-final-{run.state.step}"))
-    if run.settings.save.final == "best" and run.state.best_step is not None and run.state.best_step > 0:
-        checkpoint.load_weights(run.folder / "checkpoints" / f"step-{run.state.best_step:08d}", run.objective)
+        place.rename(place.with_name(f"broken-final-{uuid.uuid4().hex[:8]}"))
+    step = run.state.step
+    if run.settings.save.final == "best" and run.state.best_step is not None:
+        step = run.state.best_step
+        _load_best(run.folder / "checkpoints" / f"step-{step:08d}", run)
     template = build(run.settings.template, run.tokenizer)
     with files.building(place) as folder:
         _save_model(run.objective.model, folder)
         write_tokenizer(run.tokenizer, template, folder)
         files.write_json(folder / ABOUT, about(run.settings, template))
         (folder / "README.md").write_text(_card(run), "utf-8")
-        files.publish(folder, place, {"format": 1, "step": run.state.step})
+        files.publish(folder, place, {"format": 1, "step": step})
     return place
+
+
+def _load_best(place: Path, run: Run) -> None:
+    wrong = files.faults(place)
+    if wrong:
+        raise CheckpointError(
+            f"save.final: best: the checkpoint with the lowest validation loss can't be used: {place}: {'; '.join(wrong)}. "
+            "Train again into another output, with save.final: last if need be"
+        )
+    checkpoint.load_weights(place, run.objective)
 
 
 def _save_model(model: Any, folder: Path) -> None:

@@ -10,15 +10,18 @@ from weft.config.settings import Settings
 from weft.data.prepare import Prepared, digest
 from weft.errors import CheckpointError
 from weft.files import write_json
+from weft.models.load import compute_dtype, pick_device
 from weft.types import JsonObject
 
 FILE = "run.json"
 
 _FREE = {
     "output",
-    "save",
+    "save.every",
+    "save.keep",
     "track",
     "engine",
+    "model.dtype",  # what it comes to on this device is compared instead
     "model.gradient_checkpointing",
     "batch.tokens_per_micro_batch",
     "data.cache",
@@ -36,7 +39,10 @@ def describe(settings: Settings, prepared: Prepared) -> JsonObject:
     data: JsonObject = {store.task: store.folder.name.rpartition("-")[2] for store in prepared.stores}
     return {
         "format": 1,
-        "settings": {key: value for key, value in _flat(settings.model_dump(mode="json")).items() if not _is_free(key)},
+        "settings": {
+            key: value for key, value in _flat(settings.model_dump(mode="json")).items() if not _is_free(key, settings)
+        },
+        "dtype": str(compute_dtype(settings.model, pick_device(settings.engine.device))),
         "order": [*settings.tasks],
         "data": data,
         "template": prepared.template.fingerprint,
@@ -60,6 +66,10 @@ def check(folder: Path, identity: JsonObject) -> None:
             f"{file}: not readable as JSON ({error}); this folder can't be resumed, choose another output"
         ) from error
     old, new = _flat(before), _flat(json.loads(json.dumps(identity)))
+    if any(
+        old.get(key) != new.get(key) for key in ("template", "tokenizer")
+    ):  # then every store has another name: not news
+        old, new = ({k: v for k, v in side.items() if not k.startswith("data.")} for side in (old, new))
     differences = [
         f"  {_name(key)}: was {_short(old.get(key))}, is {_short(new.get(key))}"
         for key in sorted(old.keys() | new.keys())
@@ -81,7 +91,9 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     }
 
 
-def _is_free(key: str) -> bool:
+def _is_free(key: str, settings: Settings) -> bool:
+    if key == "batch.tokens_per_micro_batch" and settings.adapter.dropout > 0:
+        return False  # dropout is drawn for each micro-batch
     return any(key == free or key.startswith(free + ".") for free in _FREE)
 
 

@@ -26,7 +26,7 @@ def launch(processes: int, function: Callable[..., None], *arguments: object) ->
     try:
         elastic_launch(config, function)(*arguments)
     except ChildFailedError as error:
-        rank, failure = min(error.failures.items())
+        rank, failure = error.get_first_failure()
         message = (
             failure.message
             if isinstance(failure.message, str)

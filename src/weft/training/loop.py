@@ -141,8 +141,9 @@ def _watch(run: Run, finite: bool, norm: float, loss: float) -> None:
         )
     if state.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
         raise TrainingError(
-            f"step {state.step + 1}: {MAX_SKIPPED_IN_A_ROW} steps in a row gave a loss or gradient that is not finite. The last checkpoint "
-            f"is whole. Try a lower optimizer.lr (now {run.settings.optimizer.lr}), a longer warm-up, or model.dtype: fp32"
+            f"step {state.step + 1}: {MAX_SKIPPED_IN_A_ROW} steps in a row gave a loss or gradient that is not finite. What was saved "
+            f"before is whole. In another output, try a lower optimizer.lr (now {run.settings.optimizer.lr}), "
+            "a longer warm-up, or model.dtype: fp32"
         )
     if finite and norm == 0.0 and state.step == 0:
         raise TrainingError(
@@ -165,9 +166,11 @@ def _validate(run: Run) -> bool:
         run.tensorboard.validation(record)
     losses = {name: loss for k, name in enumerate(run.tasks) if (loss := totals.mean_nll(k)) is not None}
     run.balancer.observe_validation(state.step, losses)
+    if state.step == 0:  # the base model is no result of this run
+        return False
     if math.isfinite(totals.loss) and (state.best_loss is None or totals.loss < state.best_loss):
         state.best_loss, state.best_step, state.stalled = totals.loss, state.step, 0
-        return state.step > 0
+        return True
     state.stalled += 1
     if settings.validate_.stop_after and state.stalled >= settings.validate_.stop_after:
         state.stopped_early = True
@@ -189,7 +192,7 @@ def _write(run: Run, record: dict[str, Any]) -> None:
     if run.metrics:
         run.metrics.write(record)
     if run.tensorboard:
-        epoch = record["step"] / run.plan.num_steps * run.settings.mixture.epochs
+        epoch = record["step"] / run.plan.steps_of_mixture * run.settings.mixture.epochs
         run.tensorboard.step(record, epoch)
 
 

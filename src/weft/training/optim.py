@@ -32,12 +32,13 @@ def warmup_steps(settings: OptimizerSettings, num_steps: int) -> int:
 
 
 def learning_rate(settings: OptimizerSettings, step: int, num_steps: int) -> float:
-    """The learning rate of step 0 … num_steps - 1: a linear rise over the warm-up, then the schedule down to min_lr."""
+    """The learning rate of step 0 … num_steps - 1: a linear rise over the warm-up, then the schedule down to min_lr, which
+    the step after the last would have."""
     warmup = warmup_steps(settings, num_steps)
     if step < warmup:
         return settings.lr * (step + 1) / warmup
     if settings.schedule == "constant":
         return settings.lr
-    progress = (step - warmup + 1) / max(1, num_steps - warmup)
+    progress = (step - warmup) / max(1, num_steps - warmup)
     shape = 1 - progress if settings.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
     return settings.min_lr + (settings.lr - settings.min_lr) * max(0.0, shape)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 
 from weft import files
 from weft.config.settings import Settings
 from weft.data.prepare import prepare
+from weft.log import logger
+from weft.training import identity
 from weft.training.engines import Engine, launched
 from weft.training.events import read_journal
 from weft.training.finish import finish
@@ -32,8 +35,9 @@ def train(settings: Settings, progress: ProgressHook = silent) -> RunResult:
     """Train (or go on training, or find it done) and give the result. `settings` are resolved (config.resolve)."""
     if settings.engine.processes > 1 and not launched() and not is_done(settings.output):
         with locked(settings.output):
-            prepare(settings, progress)  # before any process waits for another
-            launch(settings.engine.processes, _worker, settings, progress)
+            prepared = prepare(settings, progress)  # before any process waits for another
+            identity.check(settings.output, identity.describe(settings, prepared))
+            launch(settings.engine.processes, _worker, settings, _that_travels(progress))
     else:
         _run_in_this_process(settings, progress)
     return result(settings.output)
@@ -67,6 +71,16 @@ def _with_engine(settings: Settings, engine: Engine, progress: ProgressHook) -> 
                 stream.close()
     finally:
         engine.close()
+
+
+def _that_travels(progress: ProgressHook) -> ProgressHook:
+    """The hook, if it can be sent to another process; else nobody is told."""
+    try:
+        pickle.dumps(progress)
+    except Exception:
+        logger.warning("the progress hook can't be pickled, so the other processes can't call it: progress is not told")
+        return silent
+    return progress
 
 
 def is_done(folder: Path) -> bool:

@@ -21,7 +21,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from math import isfinite
 
 from weft.data.parse import kind_of
 from weft.errors import ConfigError, DataError
@@ -147,8 +146,8 @@ def _check_message(number: int, message: Message) -> None:
         raise RowError("empty_prompt", f"message {number}: the user message is empty or white space")
     if message.weight is None:
         return
-    if not (isfinite(message.weight) and message.weight >= 0):
-        raise RowError("bad_weight", f"message {number}: {message.weight} is not a number of 0 or more")
+    if not (message.weight == 0 or 1e-6 <= message.weight <= 1e6):
+        raise RowError("bad_weight", f"message {number}: {message.weight} is neither 0 nor between 1e-6 and 1e6")
     if message.weight > 0 and message.role not in ("assistant", TEXT_ROLE):
         raise RowError(
             "bad_weight", f"message {number}: weight {message.weight} on {message.role}; only answers are trained"
