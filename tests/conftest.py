@@ -10,9 +10,16 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads in contention are many times slower on tiny models
 
+import hypothesis
 import pytest
 
 from weft.config.settings import Settings
+
+# The same examples everywhere; a cold machine that is slow to make them is no failure.
+hypothesis.settings.register_profile(
+    "weft", derandomize=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("weft")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

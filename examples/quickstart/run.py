@@ -81,7 +81,8 @@ def show_answers(settings: weft.Settings) -> None:
     answers = weft.generate(MERGED, [question.messages for _, question in asked])
     print()
     for (task, question), answer in zip(asked, answers, strict=True):
-        print(f"   [{task}] {question.messages[-1].content}\n      → {answer.text}")
+        verdict = "" if answer.text == question.expected else f"   (expected: {question.expected})"
+        print(f"   [{task}] {question.messages[-1].content}\n      → {answer.text}{verdict}")
     print()
 
 
