@@ -13,7 +13,9 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import tokenizers
@@ -21,7 +23,7 @@ import tokenizers
 from weft.config.settings import Settings, TaskSettings
 from weft.data import sources, templates
 from weft.data.read import TaskReader, read_task
-from weft.data.store import Store, StoredSample, Writer
+from weft.data.store import Store, StoredSample, Writer, read_rejects
 from weft.data.tokens import Encoded, Tokenizer
 from weft.errors import DataError, TemplateError
 from weft.files import sha256
@@ -84,7 +86,7 @@ def prepare(settings: Settings, progress: ProgressHook = silent) -> Prepared:
     stores, faults = [], []
     for name, task in settings.tasks.items():
         try:
-            stores.append(_task_store(settings, name, task, tokenizer, template, progress))
+            stores.append(_task_store(_Job(name, task, settings, tokenizer, template, progress)))
         except DataError as error:
             faults.append(str(error))
     if faults:
@@ -92,14 +94,19 @@ def prepare(settings: Settings, progress: ProgressHook = silent) -> Prepared:
     return Prepared(tuple(stores), tokenizer, template)
 
 
-def _task_store(
-    settings: Settings,
-    name: str,
-    task: TaskSettings,
-    tokenizer: Tokenizer,
-    template: templates.Template,
-    progress: ProgressHook,
-) -> Store:
+class _Job(NamedTuple):
+    """One task to prepare, and all that decides what comes of it."""
+
+    name: str
+    task: TaskSettings
+    settings: Settings
+    tokenizer: Tokenizer
+    template: templates.Template
+    progress: ProgressHook
+
+
+def _task_store(job: _Job) -> Store:
+    name, task, settings, tokenizer, template, _ = job
     files = sources.files(task.path)
     digests = {file.name: digest(file.path, settings.cache) for file in files}
     made_of = {
@@ -116,7 +123,7 @@ def _task_store(
         store = Store.open(place, name)
     else:
         with Writer(place, name, [file.name for file in files]) as writer:
-            ledger = _fill(writer, settings, name, task, tokenizer, template, progress)
+            ledger = _fill(writer, job)
             changed = [file.name for file in files if digest(file.path) != digests[file.name]]
             if changed:
                 raise DataError(
@@ -127,15 +134,8 @@ def _task_store(
     return store
 
 
-def _fill(
-    writer: Writer,
-    settings: Settings,
-    name: str,
-    task: TaskSettings,
-    tokenizer: Tokenizer,
-    template: templates.Template,
-    progress: ProgressHook,
-) -> TaskLedger:
+def _fill(writer: Writer, job: _Job) -> TaskLedger:
+    name, task, settings, tokenizer, template, progress = job
     reader = read_task(name, task)
     lost: list[str] = []
     counts: Counter[str] = Counter()
@@ -244,11 +244,8 @@ def _refuse_unusable(store: Store, settings: Settings) -> None:
         return
     if not ledger.read:
         raise DataError(f"task {store.task}: {settings.tasks[store.task].path} holds no row")
-    examples = []
-    with (store.folder / "rejects.jsonl").open(encoding="utf-8") as lines:
-        for line, _ in zip(lines, range(3), strict=False):
-            record = json.loads(line)
-            examples.append(f"\n  {record['row']}: {record['reason']}: {record['detail']}")
+    first = islice(read_rejects(store), 3)
+    examples = [f"\n  {record['row']}: {record['reason']}: {record['detail']}" for record in first]
     budget = f"more than data.max_bad_rows {settings.data.max_bad_rows:g} allows" if ledger.used else "none is left"
     raise DataError(
         f"task {store.task}: {ledger.read - ledger.used} of {ledger.read} rows can't be used ({_reasons(store)}): {budget}. "
