@@ -15,23 +15,56 @@ JsonObject: TypeAlias = "dict[str, JsonValue]"
 TEXT_ROLE = "text"
 """The role of the single message of a plain document: all of it is trained and no template is applied."""
 
-ROLES = ("system", "user", "assistant", "tool", TEXT_ROLE)
+FIM_ROLES = ("fim_prefix", "fim_suffix")
+"""The roles of what stands before and behind a gap in a document; an assistant message after them fills it."""
+
+ROLES = ("system", "user", "assistant", "tool", TEXT_ROLE, *FIM_ROLES)
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One turn. `weight` is how much its tokens are trained; None leaves that to the task's `train_on`."""
+class ToolCall(NamedTuple):
+    """A function that an assistant calls. `arguments` is an object; `id` is '' where the data names none."""
+
+    name: str
+    arguments: JsonObject
+    id: str = ""
+
+
+class Message(NamedTuple):
+    """One turn. `weight` is how much its tokens are trained; None leaves that to the task's `train_on`.
+
+    `reasoning` is what an assistant thought before its answer. A tool's message says whom it answers by `name` and `call_id`.
+    """
 
     role: str
     content: str
     weight: float | None = None
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    name: str = ""
+    call_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Conversation:
-    """What a row means, whatever its format was."""
+class Tokens(NamedTuple):
+    """A sample that was tokenized elsewhere: ids and as many weights (0: context)."""
+
+    ids: tuple[int, ...]
+    weights: tuple[float, ...]
+
+
+class Conversation(NamedTuple):
+    """What a row means, whatever its format was.
+
+    `tools` are JSON schemas in OpenAI's form, `documents` what a template may quote from. A preference row has `messages` that
+    end with the preferred answer and `rejected`, the same with the other one; or it has `desirable`, whether the answer is
+    liked. A row with `tokens` has no messages.
+    """
 
     messages: tuple[Message, ...]
+    tools: tuple[JsonObject, ...] = ()
+    documents: tuple[JsonObject, ...] = ()
+    rejected: tuple[Message, ...] = ()
+    desirable: bool | None = None
+    tokens: Tokens | None = None
 
 
 class RowId(NamedTuple):
@@ -61,11 +94,15 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A row that is not used, and why. `reason` is a short stable key for counting; `detail` is for people."""
+    """A row that is not used, and why. `reason` is a short stable key for counting; `detail` is for people.
+
+    `raw` is the row as it stood, to be mended and read again: its JSON value where it has one, else its text ('' where it is too large).
+    """
 
     row: RowId
     reason: str
     detail: str
+    raw: JsonValue = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,9 @@ loss:
 
 def test_a_conflict_that_follows_from_another_fault_is_not_told(tmp_path: Path) -> None:
     told = faults(tmp_path, MINIMAL + "mixture: {by: wieght, weights: {sql: 1, chat: 2}}\n")
-    assert told == ["run.yaml:5: mixture.by: 'wieght' is not one of rows, weight, temperature; did you mean 'weight'?"]
+    assert told == [
+        "run.yaml:5: mixture.by: 'wieght' is not one of rows, weight, temperature, trained_tokens; did you mean 'weight'?"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from weft.config.check import check
 from weft.config.faults import Fault, Origins, config_error
-from weft.config.settings import Settings
+from weft.config.settings import HUB, Settings, TaskSettings
 from weft.config.words import near, show
 
 DEFAULT_MAX_TOKENS = 4096
@@ -23,15 +23,18 @@ def resolve(settings: Settings) -> Settings:
     names of models on the hub are left alone.
     """
     base = _expand(settings.model.base)
-    tasks = {name: task.model_copy(update={"path": _expand(task.path)}) for name, task in settings.tasks.items()}
+    tasks = {name: _expanded(task) for name, task in settings.tasks.items()}
     faults = list(_model_faults(base))
     limit = None
     if not faults:
         limit, limit_faults = _limit(Path(base))
         faults += limit_faults
     for name, task in tasks.items():
-        if not os.path.exists(task.path):
-            faults.append(Fault(f"tasks.{name}.path", _missing(task.path)))
+        for setting, path in [*(("path", path) for path in task.paths), ("schemas", task.schemas)]:
+            if path is not None and not path.startswith(HUB) and not os.path.exists(path):
+                faults.append(Fault(f"tasks.{name}.{setting}", _missing(path)))
+    contamination = [_expand(path) for path in settings.data.contamination]
+    faults += [Fault("data.contamination", _missing(path)) for path in contamination if not os.path.exists(path)]
     asked = settings.data.max_tokens
     if limit and asked and asked > limit:
         message = f"{asked} is more than the {limit} tokens that the model {base} can read; set at most {limit}"
@@ -44,7 +47,10 @@ def resolve(settings: Settings) -> Settings:
             "tasks": tasks,
             "output": Path(_expand(str(settings.output))),
             "data": settings.data.model_copy(
-                update={"max_tokens": asked or min(DEFAULT_MAX_TOKENS, limit or DEFAULT_MAX_TOKENS)}
+                update={
+                    "max_tokens": asked or min(DEFAULT_MAX_TOKENS, limit or DEFAULT_MAX_TOKENS),
+                    "contamination": contamination,
+                }
             ),
         }
     )
@@ -59,6 +65,12 @@ def resolve(settings: Settings) -> Settings:
         }
     )
     return check(filled.model_dump(by_alias=True), Origins())
+
+
+def _expanded(task: TaskSettings) -> TaskSettings:
+    paths = [path if path.startswith(HUB) else _expand(path) for path in task.paths]
+    schemas = None if task.schemas is None else _expand(task.schemas)
+    return task.model_copy(update={"path": paths[0] if isinstance(task.path, str) else paths, "schemas": schemas})
 
 
 def _expand(path: str) -> str:

@@ -39,15 +39,43 @@ class AdapterSettings(Section):
     """Which modules get an adapter: all-linear (all but the head), or names."""
 
 
+HUB = "hf:"
+"""What a path begins with that names a dataset of the hub."""
+
+
 class TaskSettings(Section):
-    path: str
-    """A file or a folder; every .jsonl, .json, .jsonl.gz and .json.gz below it belongs to the task."""
+    path: str | list[str]
+    """A file, a folder with every data file below it, a dataset of the hub as hf:NAME, or a list of these."""
+    split: str = "train"
+    """The split of a dataset of the hub."""
+    subset: str | None = None
+    """The subset (configuration) of a dataset of the hub."""
     weight: float = Field(1.0, gt=0, allow_inf_nan=False)
     """The task's w in the weightings `task` and `task_sample`."""
     epochs: float | None = Field(None, gt=0, allow_inf_nan=False)
     """How often this task's rows are seen; without it, as `mixture.epochs` says."""
     format: str = "auto"
-    """How a row is read; auto looks at the rows and tells what it found."""
+    """How a row is read; auto looks at the rows and tells what it found. A name, or your own function as `module:attribute`."""
+    columns: dict[Literal["system", "user", "assistant", "text"], str] = Field(default_factory=dict)
+    """Which column of a row is what, e.g. {user: question, assistant: answer}."""
+    system: str | None = None
+    """A template for each row's system message, with columns in braces."""
+    user: str | None = None
+    """A template for each row's user message, e.g. "Translate to {lang}: {text}"."""
+    assistant: str | None = None
+    """A template for each row's answer."""
+    schemas: str | None = None
+    """Spider's tables.json, for rows that name a database by db_id."""
+    sample_by: Literal["line", "paragraph", "document"] = "line"
+    """What a row of a plain text file is: a line, what stands between blank lines, or the whole file."""
+    preference: Literal["pairs", "chosen"] = "pairs"
+    """Rows with a chosen and a rejected answer: keep both (to be trained on later), or imitate the chosen one."""
+
+    @property
+    def paths(self) -> list[str]:
+        """All paths of the task."""
+        return [self.path] if isinstance(self.path, str) else self.path
+
     train_on: Literal["all_answers", "last_answer"] = "all_answers"
     """Which assistant turns are trained; a message's own `train` or `weight` goes before this."""
 
@@ -72,23 +100,46 @@ class DataSettings(Section):
     """Below 1: the share of each task's rows kept for validation; else about so many rows a task. Chosen by a hash of the row."""
     test: float = Field(0.0, ge=0, lt=1)
     """The share of each task's rows that is used neither for training nor for validation."""
+    processes: int = Field(1, ge=1)
+    """Processes that prepare the data; the same bytes come of any number."""
+    tokenizer: Literal["auto", "gigatoken", "tokenizers"] = "auto"
+    """The library that makes ids; auto: gigatoken where it is installed and proven to give the same ids, else tokenizers."""
+    contamination: list[str] = Field(default_factory=list)
+    """Files of benchmarks whose texts must not be among the training rows; `weft data check` looks for them."""
     cache: Path | None = None
     """Where token stores lie; without it, `.weft-cache` beside the output folder."""
     max_bad_rows: float = Field(0.1, ge=0, le=1)
     """The share of a task's rows that may be unreadable before weft refuses to go on."""
 
 
+MixBy = Literal["rows", "weight", "temperature", "trained_tokens"]
+
+
+class StageSettings(Section):
+    by: MixBy = "rows"
+    """As `mixture.by`, for this stage."""
+    epochs: float = Field(1.0, gt=0, allow_inf_nan=False)
+    """Passes over the mixture in this stage."""
+    weights: dict[str, float] = Field(default_factory=dict)
+    """As `mixture.weights`; a task without a weight, or with 0, is not drawn in this stage."""
+    temperature: float = Field(2.0, ge=1, allow_inf_nan=False)
+    """As `mixture.temperature`."""
+
+
 class MixtureSettings(Section):
-    by: Literal["rows", "weight", "temperature"] = "rows"
-    """How often a task is drawn: as often as it has rows, by `weights`, or by rows ** (1 / temperature)."""
+    by: MixBy = "rows"
+    """How often a task is drawn: as often as it has rows, by `weights` as shares of the samples, by rows ** (1 / temperature), or by
+    `weights` as shares of the trained tokens."""
     epochs: float = Field(3.0, gt=0, allow_inf_nan=False)
     """Passes over the mixture; one pass has as many samples as all tasks have training rows."""
     weights: dict[str, float] = Field(default_factory=dict)
-    """For by: weight, each task's share of the samples (any positive numbers)."""
+    """For by: weight or trained_tokens, each task's share (any positive numbers)."""
     temperature: float = Field(2.0, ge=1, allow_inf_nan=False)
     """For by: temperature; 1 is proportional to size, large is even."""
     max_steps: int | None = Field(None, ge=1)
     """Stop after so many optimizer steps."""
+    stages: list[StageSettings] = Field(default_factory=list)
+    """A curriculum: mixtures that follow one another, instead of `by`, `epochs`, `weights` and `temperature`."""
 
 
 class BatchSettings(Section):

@@ -107,7 +107,7 @@ class _Job(NamedTuple):
 
 def _task_store(job: _Job) -> Store:
     name, task, settings, tokenizer, template, _ = job
-    files = sources.files(task.path)
+    files = sources.files(task.paths[0])
     digests = {file.name: digest(file.path, settings.cache) for file in files}
     made_of = {
         "version": [STORE_VERSION, tokenizers.__version__],

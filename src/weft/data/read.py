@@ -114,7 +114,7 @@ def read_task(name: str, task: TaskSettings) -> TaskReader:
     Raises DataError (no files, no rows, no format that fits) and ConfigError (no such format), naming the task.
     """
     try:
-        sources = files(task.path)
+        sources = files(task.paths[0])
     except DataError as error:
         raise DataError(f"tasks.{name}.path: {error}") from None
     return TaskReader(name, sources, task)
