@@ -19,11 +19,13 @@ from weft import balance
 from weft.config.settings import Settings
 from weft.data import templates
 from weft.data.mixture import plan_mixture
+from weft.data.parts import StoredSample, Writer
 from weft.data.plan import Parts, Plan, cut
 from weft.data.plan import Step as WeftStep
 from weft.data.prepare import Prepared
-from weft.data.store import Store, StoredSample, Writer
-from weft.data.tokens import Encoded, Tokenizer
+from weft.data.store import Store
+from weft.data.stretches import Encoded
+from weft.data.tokens import Tokenizer
 from weft.models.load import compute_dtype
 from weft.training import checkpoint
 from weft.training.events import Journal

@@ -21,8 +21,9 @@ from weft.errors import ConfigError
 from weft.types import Message, ProgressHook, silent
 
 if TYPE_CHECKING:  # what these import takes seconds; they are imported when called
+    from weft.data.checks import Check
+    from weft.data.checks.stats import Stats
     from weft.data.forecast import Forecast
-    from weft.data.inspect import Check
     from weft.data.prepare import Prepared
     from weft.evaluation.tasks import TaskScore
     from weft.export.merge import MergeReport
@@ -62,12 +63,28 @@ class Checked:
 
 
 def check(source: SettingsLike, *overrides: str, progress: ProgressHook = silent) -> Checked:
-    """Prepare the data and prove its masks and its ledger."""
-    from weft.data.inspect import check as work
+    """Prepare the data and check it: masks, ledger, duplicates, contamination, and what is good to know."""
+    from weft.data.checks import check as work
 
     resolved = settings(source, *overrides)
     prepared = prepare(resolved, progress=progress)
-    return Checked(prepared, work(resolved, prepared))
+    return Checked(prepared, work(resolved, prepared, progress))
+
+
+def stats(source: SettingsLike, *overrides: str, progress: ProgressHook = silent) -> Stats:
+    """Prepare the data and count it: lengths, trained shares, bytes per token, what a pass over the mixture holds."""
+    from weft.data.checks.stats import stats as work
+
+    resolved = settings(source, *overrides)
+    return work(resolved, prepare(resolved, progress=progress), progress)
+
+
+def report(source: SettingsLike, *overrides: str, progress: ProgressHook = silent) -> str:
+    """Prepare and check the data, and tell all of it on one page: HTML that needs nothing else."""
+    from weft.data.report import report as work
+
+    resolved = settings(source, *overrides)
+    return work(resolved, prepare(resolved, progress=progress), progress)
 
 
 def forecast(source: SettingsLike, *overrides: str, progress: ProgressHook = silent) -> Forecast:

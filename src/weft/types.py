@@ -121,12 +121,17 @@ class TaskLedger:
 
 
 class Progress(NamedTuple):
-    """How far a long piece of work has come. `total` is 0 where it is not known; `note` is one line for people."""
+    """How far a long piece of work has come. `total` is 0 where it is not known; `note` is one line for people.
+
+    `unit` is 'bytes' where bytes are counted. `text` is something to be shown once, whole.
+    """
 
     what: str
     done: int
     total: int
     note: str = ""
+    unit: str = ""
+    text: str = ""
 
 
 ProgressHook: TypeAlias = Callable[[Progress], None]

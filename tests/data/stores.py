@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from weft.config.settings import Settings
+from weft.data.parts import StoredSample, Writer
 from weft.data.prepare import Prepared
-from weft.data.store import Store, StoredSample, Writer
-from weft.data.tokens import Encoded
+from weft.data.store import Store
+from weft.data.stretches import Encoded
 from weft.types import RowId, TaskLedger
 
 
@@ -42,6 +43,21 @@ def stores_of_lengths(folder: Path, lengths: Mapping[str, Sequence[int]]) -> tup
             at += length
         stores.append(store_of(folder, task, samples))
     return tuple(stores)
+
+
+def stores_of_weights(folder: Path, weights: Mapping[str, Sequence[Sequence[float]]]) -> tuple[Store, ...]:
+    """One store a task; each sample is given by the weights of its tokens."""
+    return tuple(
+        store_of(
+            folder,
+            task,
+            [
+                sample_of(range(len(of_sample)), of_sample, line, row_hash=line * 0x9E3779B97F4A7C15 % 2**64)
+                for line, of_sample in enumerate(of_task, 1)
+            ],
+        )
+        for task, of_task in weights.items()
+    )
 
 
 def prepared_of(stores: tuple[Store, ...]) -> Prepared:

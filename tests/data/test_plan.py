@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 
-from tests.data.stores import plain_settings, prepared_of, sample_of, store_of, stores_of_lengths
+from tests.data.stores import plain_settings, prepared_of, sample_of, store_of, stores_of_lengths, stores_of_weights
 from weft.config.settings import Settings
+from weft.data.forecast import SHARE_TOLERANCE, missed_shares
 from weft.data.plan import Parts, Plan, cut, join, make_plan
 from weft.data.prepare import prepare
 from weft.data.store import Store
@@ -203,6 +209,175 @@ def test_trained_tokens_of_parts_are_counted_as_batches_train_them(tmp_path: Pat
             for _, sample, start, stop in zip(*(array.tolist() for array in parts), strict=True)
         ]
         assert plan.trained_P(parts) == pytest.approx(expected)
+
+
+WEIGHTED = {
+    "long": [[0.0, *[0.0] * (i % 5), *[1.0] * (3 + 7 * i % 23)] for i in range(160)],
+    "short": [[0.0, *[0.5] * (1 + i % 4), 1.0] for i in range(230)],
+    "odd": [[0.0, *[0.25, 0.0, 1.0] * (1 + i % 9)] for i in range(45)],
+}
+
+
+@pytest.fixture(scope="module")
+def weighted_stores(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, ...]:
+    return stores_of_weights(tmp_path_factory.mktemp("weighted"), WEIGHTED)
+
+
+def trained_by_task(plan: Plan, steps: range | None = None) -> list[float]:
+    """The trained tokens of each task in some steps (or all), token by token."""
+    tasks, found = list(WEIGHTED.values()), [0.0] * len(WEIGHTED)
+    for number in steps or range(plan.num_steps):
+        for task, sample, start, stop in zip(*(a.tolist() for a in plan.step(number).parts), strict=True):
+            found[task] += sum(tasks[task][sample][start + 1 : stop])
+    return found
+
+
+SHARES = {"long": 0.3, "short": 0.6, "odd": 0.1}
+
+
+@every_packing
+@pytest.mark.parametrize("max_tokens", [32, 100])
+def test_by_trained_tokens_every_epoch_has_the_shares_after_packing(
+    weighted_stores: tuple[Store, ...], packing: str, max_tokens: int
+) -> None:
+    """An epoch's tokens are those that a run of one epoch more has more, whatever steps they are in."""
+    before = np.zeros(3)
+    sections: dict[str, Any] = {**PACKINGS[packing]}
+    sections["data"] = {**sections.get("data", {}), "max_tokens": max_tokens}
+    sections["batch"] = {"tokens_per_step": 300, "tokens_per_micro_batch": 100, **sections.get("batch", {})}
+    for epochs in (1, 2, 3, 4):
+        mixture = {"by": "trained_tokens", "weights": SHARES, "epochs": epochs}
+        plan = make_plan(plain_settings(list(WEIGHTED), mixture=mixture, **sections), prepared_of(weighted_stores))
+        total = np.array(trained_by_task(plan))
+        in_epoch, before = total - before, total
+        assert in_epoch == pytest.approx(plan.trained_RK[-1])
+        shares = in_epoch / in_epoch.sum()
+        largest_K = np.array([store.trained_S.max() for store in weighted_stores])
+        room = largest_K.sum() / in_epoch.sum() + (0.01 if packing == "concat" else 0)
+        assert (np.abs(shares - list(SHARES.values())) <= room).all()
+        told = " ".join(missed_shares(plan))
+        for task, share, wanted in zip(WEIGHTED, shares, SHARES.values(), strict=True):
+            if abs(share - wanted) > SHARE_TOLERANCE * wanted:
+                assert f"task {task} is to have {wanted:.2%}" in told
+
+
+@hypothesis.given(data=st.data())
+@hypothesis.settings(max_examples=40)
+def test_by_trained_tokens_every_epoch_is_within_the_tolerance_or_told(
+    weighted_stores: tuple[Store, ...], data: st.DataObject
+) -> None:
+    weights = {task: data.draw(st.floats(0.05, 1)) for task in WEIGHTED}
+    sections = PACKINGS[data.draw(st.sampled_from(list(PACKINGS)))]
+    mixture = {"by": "trained_tokens", "weights": weights, "epochs": data.draw(st.sampled_from([0.5, 1, 2.3, 6]))}
+    if data.draw(st.booleans()):
+        mixture = {"epochs": 3.0, "stages": [mixture, {**mixture, "epochs": 1.5}]}
+    plan = make_plan(plain_settings(list(WEIGHTED), mixture=mixture, **sections), prepared_of(weighted_stores))
+    shares_RK = plan.trained_RK / plan.trained_RK.sum(axis=1, keepdims=True)
+    wanted_K = np.array(list(weights.values())) / sum(weights.values())
+    missed_K = (np.abs(shares_RK / wanted_K - 1) > SHARE_TOLERANCE).any(axis=0)
+    told = missed_shares(plan)
+    assert [any(line.startswith(f"task {task} ") for line in told) for task in WEIGHTED] == missed_K.tolist()
+    assert sum(plan.trained_RK.sum(axis=1)) == pytest.approx(sum(trained_by_task(plan)))
+
+
+STAGES = [
+    {"by": "weight", "weights": {"few": 1.0}, "epochs": 3},
+    {"by": "trained_tokens", "weights": {"many": 1.0}, "epochs": 0.7},
+    {"by": "rows"},
+]
+
+
+@every_packing
+def test_stages_keep_their_order_and_no_row_holds_two(plan_of: Callable[..., Plan], packing: str) -> None:
+    batch = {"tokens_per_step": 32, **PACKINGS[packing].get("batch", {})}
+    if packing == "samples":
+        batch = {"tokens_per_step": None, "samples_per_step": 1}
+    sections = {**PACKINGS[packing], "batch": batch}
+    plan = plan_of(mixture={"stages": STAGES, "epochs": 3.0}, **sections)
+    stages = [plan.stage_of_step(number) for number in range(plan.num_steps)]
+    assert stages == sorted(stages)
+    assert set(stages) == {0, 1, 2}
+    allowed = [{1}, {0}, {0, 1, 2}]
+    for number, stage in enumerate(stages):
+        assert set(plan.step(number).parts.task_P.tolist()) <= allowed[stage], "a step is a row here"
+    assert plan.epochs == pytest.approx(4.7)
+
+
+def test_a_step_that_reaches_into_the_next_stage_counts_to_the_one_before(plan_of: Callable[..., Plan]) -> None:
+    plan = plan_of(mixture={"stages": STAGES, "epochs": 3.0}, batch={"tokens_per_step": 32 * 5})
+    first_of_next = next(n for n in range(plan.num_steps) if plan.stage_of_step(n))
+    assert set(plan.step(first_of_next - 1).parts.task_P.tolist()) == {0, 1}
+    assert [plan.stage_of_step(n) for n in (0, first_of_next - 1, plan.num_steps - 1)] == [0, 0, 2]
+    with pytest.raises(IndexError):
+        plan.stage_of_step(plan.num_steps)
+
+
+@every_packing
+@pytest.mark.parametrize("max_steps", [None, 7])
+def test_repeats_are_counted_as_they_happen(plan_of: Callable[..., Plan], packing: str, max_steps: int | None) -> None:
+    mixture = {"by": "temperature", "temperature": 3.0, "epochs": 3, "max_steps": max_steps}
+    sections = {**PACKINGS[packing]}
+    sections["data"] = {**sections.get("data", {}), "validation": 0.2}
+    plan = plan_of(mixture=mixture, **sections)
+    begun: Counter[tuple[int, int]] = Counter()
+    for number in range(plan.num_steps):
+        task_P, sample_P, start_P, _ = (array.tolist() for array in plan.step(number).parts)
+        begun.update((t, s) for t, s, start in zip(task_P, sample_P, start_P, strict=True) if start == 0)
+    for task, samples in enumerate(plan.train_samples):
+        assert plan.times_seen[task].tolist() == [begun[task, sample] for sample in samples.tolist()]
+    assert sum(int(times.sum()) for times in plan.times_seen) == begun.total()
+
+
+def test_full_rows_stay_together_in_as_few_micro_batches_as_there_can_be(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    stores = stores_of_lengths(tmp_path, {"t": rng.integers(2, 30, 400).tolist()})
+    for capacity in (32, 64, 128):
+        batch = {"tokens_per_step": 256, "tokens_per_micro_batch": capacity}
+        plan = make_plan(plain_settings(["t"], batch=batch), prepared_of(stores))
+        for number in range(plan.num_steps - 1):
+            step = plan.step(number)
+            assert len(step.micro_batches) <= 256 // capacity
+            assert len(step.micro_batches) <= len(cut(step.parts, capacity, "pack"))
+
+
+def test_rows_that_are_half_empty_are_laid_anew(tmp_path: Path) -> None:
+    """Rows of 30 and of 18 in random order: side by side as they come they would fill 48 only by luck."""
+    stores = stores_of_lengths(tmp_path, {"t": [30] * 12 + [18] * 12})
+    batch = {"tokens_per_step": 32 * 24, "tokens_per_micro_batch": 48}
+    step = make_plan(plain_settings(["t"], batch=batch), prepared_of(stores)).step(0)
+    assert [sorted(parts.length_P.tolist()) for parts in step.micro_batches] == [[18, 30]] * 12
+
+
+def test_a_plan_never_changes_from_version_to_version(tmp_path: Path) -> None:
+    """And not from process to process: another hash seed, the same bytes."""
+    program = (
+        "import hashlib, sys\nfrom pathlib import Path\n"
+        "from tests.data.stores import plain_settings, prepared_of, stores_of_lengths\n"
+        "from weft.data.plan import make_plan\n"
+        "lengths = {'many': [2 + (7 * i) % 29 for i in range(41)], 'few': [32, 31, 2, 17, 16, 16, 5]}\n"
+        "digest, stores = hashlib.sha256(), stores_of_lengths(Path(sys.argv[1]), lengths)\n"
+        "stages = [{'by': 'trained_tokens', 'weights': {'few': 1}}, {'by': 'temperature', 'epochs': 1.5}]\n"
+        "for packing in ('pack', 'concat'):\n"
+        "    sections = {'data': {'packing': packing}, 'mixture': {'epochs': 3.0, 'stages': stages}}\n"
+        "    plan = make_plan(plain_settings(list(lengths), **sections), prepared_of(stores))\n"
+        "    for number in range(plan.num_steps):\n"
+        "        for array in plan.step(number).parts:\n"
+        "            digest.update(array.astype('<i8').tobytes())\n"
+        "print(digest.hexdigest()[:16])\n"
+    )
+    root = str(Path(__file__).parents[2])
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", program, str(tmp_path / seed)],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        for seed in ("1", "77")
+    }
+    assert found == {"96c55e300dd71d61"}
 
 
 def test_names_are_those_of_the_rows(plan_of: Callable[..., Plan]) -> None:

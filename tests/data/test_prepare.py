@@ -17,9 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weft.config.settings import Settings
-from weft.data.prepare import digest, fit, prepare
+from weft.data.keys import digest
+from weft.data.prepare import prepare
 from weft.data.store import read_rejects
-from weft.data.tokens import Encoded, Tokenizer
+from weft.data.stretches import Encoded
+from weft.data.tokens import Tokenizer
+from weft.data.work import fit
 from weft.errors import DataError
 from weft.files import sha256
 
@@ -184,14 +187,14 @@ def test_two_preparations_at_once_end_in_one_store(make: Make, tmp_path: Path) -
 
 def test_a_file_that_changes_while_it_is_read_is_refused(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = make({"a": ROWS})
-    encode = Tokenizer.encode
+    encode = Tokenizer.encode_batch
 
-    def change(self: Tokenizer, samples: Any) -> Any:
-        with Path(settings.tasks["a"].path).open("a") as file:
+    def change(self: Tokenizer, *arguments: Any) -> Any:
+        with Path(str(settings.tasks["a"].path)).open("a") as file:
             file.write(json.dumps(ROWS[0]) + "\n")
-        return encode(self, samples)
+        return encode(self, *arguments)
 
-    monkeypatch.setattr(Tokenizer, "encode", change)
+    monkeypatch.setattr(Tokenizer, "encode_batch", change)
     with pytest.raises(DataError, match=r"a\.jsonl changed while it was read"):
         prepare(settings)
     monkeypatch.undo()
@@ -222,7 +225,7 @@ def test_a_digest_is_not_computed_twice_for_a_file_that_rests(tmp_path: Path, mo
     now = time.time_ns
     monkeypatch.setattr(time, "time_ns", lambda: now() + 60_000_000_000)
     expected = digest(file, cache)
-    monkeypatch.setattr("weft.data.prepare.sha256", lambda _: pytest.fail("computed again"))
+    monkeypatch.setattr("weft.data.keys.sha256", lambda _: pytest.fail("computed again"))
     assert digest(file, cache) == expected
 
 
@@ -363,7 +366,7 @@ def test_the_ledger_adds_up(make: Make) -> None:
     assert (ledger.read, ledger.used, ledger.quarantined) == (25, 20, 3)
     assert dict(ledger.dropped) == {"nothing_trained": 1, "too_long": 1}
     assert ledger.read == ledger.used + ledger.quarantined + sum(ledger.dropped.values())
-    assert [r["row"].rpartition(":")[2] for r in read_rejects(store)] == ["23", "24", "25", "21", "22"]
+    assert [r["row"].rpartition(":")[2] for r in read_rejects(store)] == ["21", "22", "23", "24", "25"]
     assert ledger.format == "messages"
 
 
@@ -432,7 +435,9 @@ def test_rows_that_the_template_refuses_are_quarantined(make: Make, base: Path) 
 def test_progress_is_told(make: Make) -> None:
     told: list[Any] = []
     prepare(make({"a": ROWS}), told.append)
-    assert [(progress.what, progress.done) for progress in told] == [("prepare a", 6)]
+    size = Path(str(make({"a": ROWS}).tasks["a"].path)).stat().st_size
+    assert [(progress.what, progress.done, progress.unit) for progress in told][-1] == ("prepare a", size, "bytes")
+    assert told[0].note.startswith("6 rows, ")
 
 
 def test_a_base_that_is_nowhere_is_told_quickly(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

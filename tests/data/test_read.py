@@ -1,23 +1,26 @@
-"""A task to conversations: one format a task, every row accounted for; shared/data with its counts from ASSETS.md."""
+"""A task to conversations: one format a task, every row accounted for, its meaning hashed, its text kept to be mended."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Sequence
+from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.data.rows import A, U, json_values
 from weft.config.settings import TaskSettings
-from weft.data.read import SAMPLE_ROWS, ReadRow, read_task
-from weft.data.sources import files, rows
+from weft.data import formats
+from weft.data.formats import RowError
+from weft.data.read import SAMPLE_ROWS, ReadRow, meaning_hash, needed_files, read_task, task_files
+from weft.data.sources import chunks
 from weft.errors import ConfigError, DataError
-from weft.types import TEXT_ROLE, Conversation, JsonValue, Message, Reject, RowId
+from weft.types import TEXT_ROLE, Conversation, JsonValue, Message, Reject, RowId, Tokens, ToolCall
 
-SHARED = (Path(__file__).parents[2] / "../shared/data").resolve()
 PAIR: JsonValue = {"question": "a", "answer": "b"}
 ALPACA: JsonValue = {"instruction": "a", "input": "b", "output": "c"}
 
@@ -26,8 +29,8 @@ def write(path: Path, rows: Sequence[JsonValue]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def read(path: Path, format: str = "auto") -> tuple[str, list[ReadRow], list[Reject]]:
-    reader = read_task("t", TaskSettings(path=str(path), format=format))
+def read(path: Path, format: str = "auto", **settings: Any) -> tuple[str, list[ReadRow], list[Reject]]:
+    reader = read_task("t", TaskSettings(path=str(path), format=format, **settings))
     name = reader.format_name
     entries = list(reader)
     return name, [e for e in entries if isinstance(e, ReadRow)], [e for e in entries if isinstance(e, Reject)]
@@ -42,13 +45,6 @@ def test_rows_come_in_the_order_of_files_and_lines_the_sample_included(tmp_path:
         RowId(f, n) for f in ("a.jsonl", "b.jsonl") for n in range(1, SAMPLE_ROWS + 21)
     ]
     assert all(row.conversation.messages[0].content == f"{row.id.file} {row.id.line - 1}" for row in accepted)
-
-
-def test_a_row_has_the_hash_of_the_source(tmp_path: Path) -> None:
-    write(tmp_path / "a.jsonl", [PAIR, {"question": "c", "answer": "d"}, PAIR])
-    hashes = [row.hash for row in read(tmp_path)[1]]
-    assert hashes == [row.hash for row in rows(files(str(tmp_path))[0]) if not isinstance(row, Reject)]
-    assert hashes[0] == hashes[2] != hashes[1]
 
 
 def test_the_format_is_never_changed_for_a_row(tmp_path: Path) -> None:
@@ -152,90 +148,220 @@ def test_read_is_accepted_and_rejected(tmp_path: Path, lines: list[bytes]) -> No
     assert sorted([row.id.line for row in accepted] + [reject.row.line for reject in rejected]) == not_blank
 
 
-# real data
+# chunks, and what a worker was told
 
 
-@pytest.mark.shared
-@pytest.mark.skipif(not SHARED.is_dir(), reason=f"the shared assets are not at {SHARED}")
-@pytest.mark.parametrize(
-    ("path", "format", "used", "rejects"),
-    [
-        ("code_instruct", "alpaca", 6550, {"empty_answer": 2}),
-        ("general_en/alpaca_en_demo.json", "alpaca", 999, {}),
-        ("general_en/alpaca_tiny.json", "alpaca", 100, {}),
-        ("general_en/identity.json", "alpaca", 91, {}),
-        ("general_en/openai_sft.jsonl", "messages", 128, {}),
-        ("general_en/sft_text_messages_200.jsonl", "messages", 200, {}),
-        ("general_en/v1_sft_demo.jsonl", "messages", 500, {}),
-        ("general_zh", "alpaca", 11015, {"empty_answer": 6}),
-        ("math/gsm8k_train.jsonl", "pairs", 7473, {}),
-        ("math/gsm8k_test.jsonl", "pairs", 1319, {}),
-        ("t0_tasks", "pairs", 4699, {}),
-        ("text2sql/example_text2sql.json", "alpaca", 217, {}),
-        ("text2sql/spider_dev_alpaca.json", "alpaca", 1034, {}),
-        ("multiturn/dummy_conversation.json", "sharegpt", 500, {}),
-        ("pretrain/c4_demo.jsonl", "text", 300, {}),
-        ("pretrain/pretrain_messages_3.jsonl", "messages", 3, {}),
-        ("tools/glaive_toolcall_en_demo.json", "sharegpt", 109, {"tools_unsupported": 191}),
-        ("preference/dpo_en_demo.json", "sharegpt", 0, {"preference_row": 300}),
-        ("preference/kto_en_demo.json", "messages", 0, {"preference_row": 300}),
-    ],
-)
-def test_real_data_has_the_counts_of_assets_md(path: str, format: str, used: int, rejects: dict[str, int]) -> None:
-    name, accepted, rejected = read(SHARED / path)
-    assert name == format
-    assert len(accepted) == used
-    assert Counter(reject.reason for reject in rejected) == rejects
+def test_the_rows_of_all_chunks_are_the_rows_of_the_task(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", [{"question": f"a {n}", "answer": "x" if n % 7 else ""} for n in range(300)])
+    whole = read_task("t", TaskSettings(path=str(tmp_path)))
+    told = read_task("t", TaskSettings(path=str(tmp_path)), whole.format_name)
+    assert told.format_name == "pairs"
+    pieces = chunks(told.files[0], 1000)
+    assert len(pieces) > 5
+    assert [entry for chunk in pieces for entry in told.rows(chunk)] == list(whole)
 
 
-@pytest.mark.shared
-@pytest.mark.skipif(not SHARED.is_dir(), reason=f"the shared assets are not at {SHARED}")
-def test_real_rows_that_are_quarantined_are_those_that_assets_md_names() -> None:
-    zh = [284, 1223, 1347, 1736, 7723, 9038]  # counted from 0 there
-    for folder, file, lines in (
-        ("general_zh", "zh-data-part-00.json", zh),
-        ("code_instruct", "code_alpaca_2k.json", [237, 1859]),
-    ):
-        assert [reject.row for reject in read(SHARED / folder)[2]] == [RowId(file, n + 1) for n in lines]
+def test_the_position_of_a_chunk_grows_to_its_size(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", [PAIR] * 1000)
+    reader = read_task("t", TaskSettings(path=str(tmp_path)))
+    (chunk,) = chunks(reader.files[0])
+    rows = reader.rows(chunk)
+    next(rows)
+    first = rows.position
+    assert len(list(rows)) == 999
+    assert first <= rows.position == chunk.stop
 
 
-@pytest.mark.shared
-@pytest.mark.skipif(not SHARED.is_dir(), reason=f"the shared assets are not at {SHARED}")
-@pytest.mark.parametrize(
-    "path",
-    [
-        "classification",
-        "code_completion",
-        "code_infilling",
-        "code_search",
-        "code_trans",
-        "nl2code",
-        "unit_test",
-        "t0_tasks/trec_fine_grained_ABBR.jsonl",
-    ],
-)
-def test_real_data_of_no_known_format_is_refused_not_guessed(path: str) -> None:
-    with pytest.raises(DataError, match=r"tasks\.t"):
-        read(SHARED / path)
+def test_a_worker_that_was_told_the_format_does_not_look_again(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", [{"x": 1}, PAIR])
+    reader = read_task("t", TaskSettings(path=str(tmp_path)), "alpaca")
+    assert [entry.reason for entry in reader if isinstance(entry, Reject)] == ["wrong_format"] * 2
+    by_columns = TaskSettings(path=str(tmp_path), columns={"user": "question", "assistant": "answer"})
+    assert read_task("t", by_columns, "columns").format_name == "columns"
 
 
-@pytest.mark.shared
-@pytest.mark.skipif(not SHARED.is_dir(), reason=f"the shared assets are not at {SHARED}")
-def test_real_duplicates_have_equal_hashes() -> None:
-    for path, doubled in (
-        ("general_en/alpaca_en_demo.json", 14),
-        ("t0_tasks/duorc_SelfRC_title_generation.jsonl", 189),
-    ):
-        hashes = [row.hash for row in read(SHARED / path)[1]]
-        assert len(hashes) - len(set(hashes)) == doubled
+# rejected rows
 
 
-@pytest.mark.shared
-@pytest.mark.skipif(not SHARED.is_dir(), reason=f"the shared assets are not at {SHARED}")
-def test_real_rows_are_read_unstripped_and_weighted() -> None:
-    first = read(SHARED / "general_en/openai_sft.jsonl")[1][0]
-    assert first.conversation.messages[0] == Message("user", "Give three tips for staying healthy.\n")
-    v1 = read(SHARED / "general_en/v1_sft_demo.jsonl")[1]
-    assert {(m.role, m.weight) for row in v1 for m in row.conversation.messages} >= {("user", 0.0), ("assistant", 1.0)}
-    t0 = read(SHARED / "t0_tasks/common_gen_Put_together.jsonl")[1]
-    assert t0[0].conversation.messages[1].content == "Skier skis down the mountain<|endoftext|>"
+def test_a_rejected_row_keeps_its_value(tmp_path: Path) -> None:
+    bad: list[JsonValue] = [{"question": "a", "answer": ""}, {"x": [1]}]
+    write(tmp_path / "a.jsonl", [PAIR, PAIR, *bad])
+    assert [reject.raw for reject in read(tmp_path)[2]] == bad
+
+
+def record(raw: JsonValue) -> JsonValue:
+    return {"row": "t:a.jsonl:3", "reason": "empty_answer", "detail": "the answer is empty", "raw": raw}
+
+
+def test_quarantined_records_are_read_again_as_the_rows_they_hold(tmp_path: Path) -> None:
+    rows: list[JsonValue] = [record(PAIR), record(json.dumps(PAIR)), PAIR]
+    write(tmp_path / "a.jsonl", rows)
+    name, accepted, rejected = read(tmp_path)
+    assert (name, rejected) == ("pairs", [])
+    assert [row.conversation for row in accepted] == [Conversation((U, A))] * 3
+    assert len({row.hash for row in accepted}) == 1
+
+
+def test_a_record_that_was_not_mended_is_rejected_again_as_it_stood(tmp_path: Path) -> None:
+    write(
+        tmp_path / "a.jsonl",
+        [PAIR, record({"question": "a", "answer": ""}), record('{"question": '), record(""), record(3)],
+    )
+    rejected = read(tmp_path)[2]
+    assert [(reject.reason, reject.raw) for reject in rejected] == [
+        ("empty_answer", {"question": "a", "answer": ""}),
+        ("bad_json", '{"question": '),
+        ("bad_json", ""),
+        ("not_an_object", 3),
+    ]
+
+
+def test_a_row_with_other_keys_is_no_record(tmp_path: Path) -> None:
+    fuller = {**record(PAIR), "question": "a", "answer": "c"}  # type: ignore[dict-item]
+    write(tmp_path / "a.jsonl", [fuller])
+    assert read(tmp_path)[1][0].conversation.messages[1].content == "c"
+
+
+# preferences
+
+
+def test_preferences_are_kept_or_the_chosen_answer_is_imitated(tmp_path: Path) -> None:
+    said: JsonValue = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    write(tmp_path / "a.jsonl", [{"messages": said, "label": True}, {"messages": said, "label": False}])
+    pairs = [row.conversation.desirable for row in read(tmp_path)[1]]
+    assert pairs == [True, False]
+    _, accepted, rejected = read(tmp_path, preference="chosen")
+    assert [row.conversation for row in accepted] == [Conversation((U, A))]
+    assert [reject.reason for reject in rejected] == ["undesirable"]
+    write(tmp_path / "a.jsonl", [{"prompt": "a", "chosen": "b", "rejected": "c"}])
+    assert read(tmp_path)[1][0].conversation.rejected == (U, Message("assistant", "c"))
+    assert read(tmp_path, preference="chosen")[1][0].conversation == Conversation((U, A))
+
+
+# Spider's tables
+
+
+ASKED: JsonValue = {"db_id": "d", "question": "How many?", "query": "SELECT count(*) FROM t"}
+TABLES: JsonValue = [
+    {
+        "db_id": "d",
+        "table_names_original": ["t"],
+        "column_names_original": [[-1, "*"], [0, "a"]],
+        "column_types": ["text", "text"],
+        "primary_keys": [],
+        "foreign_keys": [],
+    }
+]
+
+
+def test_a_file_of_tables_beside_the_rows_is_their_ground_and_holds_no_rows(tmp_path: Path) -> None:
+    (tmp_path / "dev.json").write_text(json.dumps([ASKED, {**ASKED, "db_id": "other"}]))  # type: ignore[dict-item]
+    (tmp_path / "tables.json").write_text(json.dumps(TABLES))
+    for path in (tmp_path, tmp_path / "dev.json"):
+        task = TaskSettings(path=str(path))
+        reader = read_task("t", task)
+        assert [file.name for file in reader.files] == ["dev.json"]
+        assert reader.format_name == "spider"
+        assert reader.needs == (tmp_path / "tables.json",)
+        assert needed_files(task, reader.files) == [tmp_path / "tables.json"]
+        first, second = reader
+        assert isinstance(first, ReadRow)
+        assert first.conversation.messages[0].content == "CREATE TABLE t (\n  a text\n);\n\nHow many?"
+        assert isinstance(second, Reject)
+        assert second.reason == "no_schema"
+
+
+def test_the_setting_names_the_tables_wherever_they_lie(tmp_path: Path) -> None:
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows/dev.json").write_text(json.dumps([ASKED]))
+    (tmp_path / "rows/schema.json").write_text(json.dumps(TABLES))
+    task = TaskSettings(path=str(tmp_path / "rows"), schemas=str(tmp_path / "rows/schema.json"))
+    assert [file.name for file in task_files("t", task)] == ["dev.json"]
+    reader = read_task("t", task)
+    assert [type(entry) for entry in reader] == [ReadRow]
+    assert list(reader.needs) == needed_files(task, reader.files) == [tmp_path / "rows/schema.json"]
+
+
+def test_without_tables_the_task_is_refused_with_a_way_out(tmp_path: Path) -> None:
+    (tmp_path / "dev.json").write_text(json.dumps([ASKED]))
+    with pytest.raises(ConfigError, match=r"tasks\.t\.schemas: .*columns: \{user: question, assistant: query\}"):
+        read(tmp_path)
+    with pytest.raises(ConfigError, match=r"tasks\.t\.schemas"):
+        read(tmp_path, "spider")
+    name, accepted, _ = read(tmp_path, columns={"user": "question", "assistant": "query"})
+    assert (name, len(accepted)) == ("columns", 1)
+
+
+def test_a_file_of_tables_alone_holds_nothing_to_learn(tmp_path: Path) -> None:
+    (tmp_path / "tables.json").write_text(json.dumps(TABLES))
+    with pytest.raises(DataError, match="descriptions of databases"):
+        read(tmp_path)
+
+
+# the hash of the meaning
+
+
+def test_rows_that_mean_the_same_have_one_hash_whatever_their_format(tmp_path: Path) -> None:
+    rows: list[JsonValue] = [
+        {"id": 1, "prompt": "a", "answer": "b"},
+        {"answer": "b", "prompt": "a"},
+        {"instruction": "a", "input": "", "output": "b"},
+        {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "weight": 0.5}]},
+        {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}], "tools": "[]"},
+    ]
+    hashes = set()
+    for number, row in enumerate(rows):
+        write(tmp_path / f"{number}.jsonl", [row])
+        hashes.add(read(tmp_path / f"{number}.jsonl")[1][0].hash)
+    assert len(hashes) == 1
+
+
+CALL = Message("assistant", "", tool_calls=(ToolCall("f", {"x": 1}, "id"),))
+DIFFERENT = [
+    Conversation((U, A)),
+    Conversation((U, Message("assistant", "c"))),
+    Conversation((Message("user", "ab"), Message("assistant", ""))),
+    Conversation((Message("user", "a1assistant b"),)),
+    Conversation((Message("system", "a"), A)),
+    Conversation((U, A._replace(reasoning="hm"))),
+    Conversation((U, A), ({"type": "function", "function": {"name": "f"}},)),
+    Conversation((U, A), (), ({"title": "t"},)),
+    Conversation((U, A), rejected=(U, Message("assistant", "c"))),
+    Conversation((U, A), rejected=(U, Message("assistant", "d"))),
+    Conversation((U, A), desirable=True),
+    Conversation((U, A), desirable=False),
+    Conversation((U, CALL)),
+    Conversation((U, CALL._replace(tool_calls=(ToolCall("g", {"x": 1}, "id"),)))),
+    Conversation((U, CALL._replace(tool_calls=(ToolCall("f", {"x": 2}, "id"),)))),
+    Conversation((U, CALL, Message("tool", "t", name="f"), A)),
+    Conversation((U, CALL, Message("tool", "t", name="g"), A)),
+    Conversation((), tokens=Tokens((1, 2), (0.0, 1.0))),
+    Conversation((), tokens=Tokens((1, 3), (0.0, 1.0))),
+    Conversation((Message(TEXT_ROLE, "a"),)),
+]
+
+
+def test_what_means_something_else_has_another_hash() -> None:
+    assert len({meaning_hash(conversation) for conversation in DIFFERENT}) == len(DIFFERENT)
+    assert all(0 <= meaning_hash(conversation) < 2**64 for conversation in DIFFERENT)
+
+
+def test_neither_weights_nor_the_ids_of_calls_are_part_of_the_meaning() -> None:
+    assert meaning_hash(Conversation((U, A._replace(weight=0.5)))) == meaning_hash(Conversation((U, A)))
+    other = CALL._replace(tool_calls=(ToolCall("f", {"x": 1}, "another"),))
+    assert meaning_hash(Conversation((U, other))) == meaning_hash(Conversation((U, CALL)))
+
+
+def test_the_hash_is_the_same_in_every_process() -> None:
+    expected = blake2b(b"1user a1assistant b", digest_size=8).digest()
+    assert meaning_hash(Conversation((U, A))) == int.from_bytes(expected, "little")
+
+
+@given(row=json_values)
+def test_whatever_is_read_can_be_hashed(row: JsonValue) -> None:
+    format = formats.first_fit(row)
+    if format is not None:
+        try:
+            meaning_hash(format.convert(row))
+        except RowError:
+            return

@@ -13,7 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.data.stores import ledger_of, sample_of, store_of
-from weft.data.store import Store, StoredSample, Writer, read_rejects
+from weft.data.parts import StoredSample, Writer
+from weft.data.store import Store, read_rejects
 from weft.errors import DataError
 from weft.types import Reject, RowId
 
@@ -82,9 +83,11 @@ def test_rows_of_several_files_keep_their_names(tmp_path: Path) -> None:
 
 def test_rejects_are_kept_with_their_reasons(tmp_path: Path) -> None:
     with Writer(tmp_path / "t-key", "t", ["a.jsonl"]) as writer:
-        writer.reject(Reject(RowId("a.jsonl", 3), "bad_json", "an é and a \ud800"))
+        writer.reject(Reject(RowId("a.jsonl", 3), "bad_json", "an é and a \ud800", {"a": 1}))
         store = writer.publish(ledger_of("t", 1))
-    assert list(read_rejects(store)) == [{"row": "t:a.jsonl:3", "reason": "bad_json", "detail": "an é and a \ud800"}]
+    assert list(read_rejects(store)) == [
+        {"row": "t:a.jsonl:3", "reason": "bad_json", "detail": "an é and a \ud800", "raw": {"a": 1}}
+    ]
 
 
 # whole or not at all
@@ -146,7 +149,7 @@ def test_a_store_with_a_broken_ledger_is_refused(tmp_path: Path, damage: str | b
 @pytest.mark.parametrize("part", [0.0, 0.5, 0.99])
 def test_a_store_with_cut_samples_is_refused(tmp_path: Path, part: float) -> None:
     store = store_of(tmp_path, "t", random_samples(2000))
-    file = store.folder / "samples.arrow"
+    file = store.folder / "00000.arrow"
     os.truncate(file, int(file.stat().st_size * part))
     with pytest.raises(DataError, match="delete it and prepare again"):
         _ = Store.open(store.folder, "t").length_S

@@ -1,45 +1,42 @@
-"""Templates: every file in the folder joins the conformance test; then what Jinja templates may and may not do."""
+"""Templates: every file in the folder joins these tests by lying there."""
 
 from __future__ import annotations
 
-import json
-import shutil
-import time
 from collections.abc import Callable
-from itertools import groupby
 from pathlib import Path
-from typing import Any
 
-import jinja2
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import need_shared
-from weft.config.settings import TemplateSettings
-from weft.data import templates
+from tests.data.templates_kit import (
+    ALL,
+    CALL,
+    CLOCK,
+    CONTROL,
+    NATIVE,
+    TALK,
+    TOOL_TALK,
+    WEATHER,
+    answer,
+    cuts,
+    joined,
+    make,
+    mask,
+    plainly,
+    tokenizer_with,
+    trained,
+    written,
+)
 from weft.data.templates import Template
+from weft.data.templates._markers import MarkerTemplate
+from weft.data.templates._skeleton import turn_of
 from weft.data.tokens import Tokenizer
-from weft.errors import ConfigError, TemplateError
-from weft.plugins import names
-from weft.types import Message, Piece
+from weft.errors import TemplateError
+from weft.types import JsonObject, Message, ToolCall
 
-ALL = names("weft.data.templates")
-CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-LLAMA2 = (
-    "{% for m in messages %}{% if m.role == 'user' %}{{ '[INST] ' + m.content.strip() + ' [/INST]' }}"
-    "{% elif m.role == 'assistant' %}{{ ' ' + m.content.strip() + ' ' + eos_token }}{% endif %}{% endfor %}"
-)
-TALK = [
-    Message("system", "Be kind."),
-    Message("user", "What is 1+1?"),
-    Message("assistant", "It is 2."),
-    Message("user", "And 2+2?\n"),
-    Message("assistant", " It is 4"),
-]
+every_template = pytest.mark.parametrize("name", ALL)
+every_native_template = pytest.mark.parametrize("name", NATIVE)
 small = settings(
     max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -57,61 +54,59 @@ contents = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="
         "<|im_end|>",
         "\r\n",
         "⦗0⦘",
-        "\u2997" + "0" + "\u2998",
+        "\u29970\u2998",
+        "\u2997",
     ]
 )
+TALKS = {
+    "one turn": TALK[1:3],
+    "two turns": TALK[1:],
+    "a system message": TALK[:3],
+    "a system message, two turns": TALK,
+    "three turns": [*TALK, Message("user", "x"), Message("assistant", "")],
+}
 
 
 @pytest.fixture(scope="session")
-def with_chat_template(tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    """The fixture's tokenizer with a chat template of its own, so that every template can be built."""
-    folder = tmp_path_factory.mktemp("chat")
-    for file in tokenizer_folder.iterdir():
-        shutil.copy(file, folder)
-    (folder / "chat_template.jinja").write_text(CHATML, "utf-8")
-    return Tokenizer.load(folder)
+def all_tokens(tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    """A tokenizer with which every template can be built."""
+    return tokenizer_with(tokenizer_folder, tmp_path_factory.mktemp("all"), *CONTROL)
 
 
 @pytest.fixture(scope="session")
-def build(with_chat_template: Tokenizer) -> Callable[..., Template]:
-    def make(name: str, **settings: Any) -> Template:
-        return templates.build(TemplateSettings(name=name, **settings), with_chat_template)
-
-    return make
+def with_bos(tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    return tokenizer_with(tokenizer_folder, tmp_path_factory.mktemp("bos"), *CONTROL, bos="<bos>")
 
 
-@pytest.fixture
-def jinja(tmp_path: Path, with_chat_template: Tokenizer) -> Callable[..., Template]:
-    """A template out of Jinja source."""
-
-    def make(source: str, **settings: Any) -> Template:
-        file = tmp_path / "template.jinja"
-        file.write_text(source, "utf-8")
-        return templates.build(TemplateSettings(name=str(file), **settings), with_chat_template)
-
-    return make
+@pytest.fixture(scope="session")
+def build(all_tokens: Tokenizer) -> Callable[..., Template]:
+    return lambda name, **settings: make(all_tokens, name, **settings)
 
 
-def joined(pieces: list[Piece]) -> str:
-    return "".join(piece.text for piece in pieces)
+def theirs(
+    tokenizer: Tokenizer,
+    source: str,
+    talk: list[Message],
+    generate: bool,
+    tools: tuple[JsonObject, ...] = (),
+    **more: object,
+) -> str:
+    """The text as Transformers' own apply_chat_template writes it."""
+    from transformers import PreTrainedTokenizerFast
+
+    plain = PreTrainedTokenizerFast(tokenizer_file=str(tokenizer.folder / "tokenizer.json"), eos_token="</s>")
+    text: str = plain.apply_chat_template(
+        [turn_of(m) for m in talk],
+        chat_template=source,
+        tools=list(tools) or None,
+        add_generation_prompt=generate,
+        tokenize=False,
+        **more,
+    )
+    return text
 
 
-def trained(pieces: list[Piece]) -> list[tuple[str, float]]:
-    """The stretches with a weight, each with it."""
-    runs = [(key, joined(list(group))) for key, group in groupby(pieces, key=lambda piece: piece.weight)]
-    return [(text, weight) for weight, text in runs if weight > 0 and text]
-
-
-def plainly(source: str, messages: list[Message], generate: bool = False, **names: str) -> str:
-    """The reference: Jinja as Transformers sets it up, without any of ours."""
-    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True)
-    turns = [{"role": m.role, "content": m.content} for m in messages]
-    return environment.from_string(source).render(messages=turns, add_generation_prompt=generate, **names)
-
-
-# conformance
-
-every_template = pytest.mark.parametrize("name", ALL)
+# what is trained
 
 
 @every_template
@@ -119,8 +114,7 @@ def test_a_template_trains_the_answers_with_their_stop_tokens_and_nothing_else(
     build: Callable[..., Template], name: str
 ) -> None:
     template = build(name)
-    end = template.answer_end + template.stop
-    expected = [("It is 2." + end, 1.0), (" It is 4" + end, 1.0)]
+    expected = [(answer(template, TALK[2]), 1.0), (answer(template, TALK[4]), 1.0)]
     assert trained(template.render(TALK, "all_answers")) == expected
     assert trained(template.render(TALK, "last_answer")) == expected[1:]
 
@@ -128,10 +122,9 @@ def test_a_template_trains_the_answers_with_their_stop_tokens_and_nothing_else(
 @every_template
 def test_a_messages_own_weight_goes_before_train_on(build: Callable[..., Template], name: str) -> None:
     template = build(name)
-    end = template.answer_end + template.stop
     talk = [*TALK[:2], Message("assistant", "a", 0.25), TALK[3], Message("assistant", "b", 0.0)]
     for train_on in ("all_answers", "last_answer"):
-        assert trained(template.render(talk, train_on)) == [("a" + end, 0.25)]
+        assert trained(template.render(talk, train_on)) == [(answer(template, talk[2]), 0.25)]
 
 
 @every_template
@@ -150,8 +143,11 @@ def test_contents_are_never_control_text_and_nothing_else_is_changed(
     texts = [data.draw(contents) for _ in range(4)]
     talk = [Message(("user", "assistant")[i % 2], text) for i, text in enumerate(texts)]
     pieces = template.render(talk, "all_answers")
-    assert [p.text for p in pieces if not p.control and p.text] == [text for text in texts if text]
+    assert [p.text for p in pieces if not p.control and p.text] == [w for m in talk if (w := written(template, m))]
     assert joined(pieces) == plainly(template.jinja(), talk)
+
+
+# prompts
 
 
 @every_template
@@ -160,8 +156,20 @@ def test_a_prompt_is_what_stands_before_an_answer(build: Callable[..., Template]
     whole = joined(template.render(TALK, "all_answers"))
     for i in (2, 4):
         prompt = joined(template.prompt(TALK[:i]))
-        assert whole.startswith(prompt + TALK[i].content + template.answer_end + template.stop)
+        assert whole.startswith(prompt + answer(template, TALK[i]))
         assert prompt == plainly(template.jinja(), TALK[:i], generate=True)
+
+
+@every_template
+def test_a_prompts_ids_are_the_beginning_of_the_conversations_ids(
+    build: Callable[..., Template], all_tokens: Tokenizer, name: str
+) -> None:
+    template = build(name)
+    for train_on in ("all_answers", "last_answer"):
+        whole = all_tokens.encode_one(template.render(TALK, train_on))
+        for i in (2, 4):
+            prompt = all_tokens.encode_one(template.prompt(TALK[:i]))
+            assert prompt == whole[: len(prompt)]
 
 
 @every_template
@@ -169,11 +177,57 @@ def test_the_answers_borders_are_cuts(build: Callable[..., Template], name: str)
     """Whatever is trained, generation starts and ends in the same places, so tokens must not reach over them."""
     template = build(name)
     for train_on in ("all_answers", "last_answer"):
-        at, cuts = 0, set()
-        for piece in template.render(TALK, train_on):
-            cuts |= {at} if piece.cut else set()
-            at += len(piece.text)
-        assert {len(joined(template.prompt(TALK[:i]))) for i in (2, 4)} <= cuts
+        assert {len(joined(template.prompt(TALK[:i]))) for i in (2, 4)} <= cuts(template.render(TALK, train_on))
+
+
+@every_template
+def test_a_final_answer_that_is_only_begun_is_continued(
+    build: Callable[..., Template], all_tokens: Tokenizer, name: str
+) -> None:
+    template = build(name)
+    begun = [*TALK[:4], Message("assistant", "It is")]
+    text = joined(template.prompt(begun, continue_final=True))
+    assert text == joined(template.prompt(TALK[:4])) + template.answer_start + "It is"
+    assert text == theirs(all_tokens, template.jinja(), begun, False, continue_final_message=True)
+    with pytest.raises(TemplateError, match="only an assistant's last message"):
+        template.prompt(TALK[:4], continue_final=True)
+
+
+@every_native_template
+@pytest.mark.parametrize("talk", TALKS)
+def test_the_jinja_form_is_the_same_text_in_transformers(
+    build: Callable[..., Template], with_bos: Tokenizer, name: str, talk: str
+) -> None:
+    for template in (build(name), make(with_bos, name), build(name, system='it\'s a "test"\n{{ x }}')):
+        messages = TALKS[talk]
+        source, tokenizer = template.jinja(), template.tokenizer  # type: ignore[attr-defined]
+        assert theirs(tokenizer, source, messages, False) == joined(template.render(messages, "all_answers"))
+        assert theirs(tokenizer, source, messages[:-1], True) == joined(template.prompt(messages[:-1]))
+
+
+@every_native_template
+def test_the_mask_derived_from_the_jinja_form_is_the_same(
+    build: Callable[..., Template], with_bos: Tokenizer, tmp_path: Path, name: str
+) -> None:
+    for native in (build(name), make(with_bos, name)):
+        file = tmp_path / "template.jinja"
+        file.write_text(native.jinja(), "utf-8")
+        derived = make(native.tokenizer, str(file))  # type: ignore[attr-defined]
+        for messages in TALKS.values():
+            for train_on in ("all_answers", "last_answer"):
+                one, other = native.render(messages, train_on), derived.render(messages, train_on)
+                assert mask(one) == mask(other)
+                assert cuts(one) == cuts(other)
+            assert mask(native.prompt(messages[:-1])) == mask(derived.prompt(messages[:-1]))
+            assert mask(native.prompt(messages, continue_final=True)) == mask(
+                derived.prompt(messages, continue_final=True)
+            )
+        assert (native.stop, native.answer_start, native.answer_end) == (
+            derived.stop, derived.answer_start, derived.answer_end,
+        )  # fmt: skip
+
+
+# the default system message
 
 
 @every_template
@@ -197,15 +251,7 @@ def test_the_jinja_form_adds_the_default_system_message_too(
         assert plainly(template.jinja(), talk[:-1], generate=True) == joined(template.prompt(talk[:-1]))
 
 
-@every_template
-def test_a_document_is_all_trained_without_a_template(
-    build: Callable[..., Template], with_chat_template: Tokenizer, name: str
-) -> None:
-    pieces = build(name, system="unused").render([Message("text", "Once </s> upon")], "all_answers")
-    assert joined(pieces) == "Once </s> upon</s>"
-    assert trained(pieces) == [("Once </s> upon</s>", 1.0)]
-    ids = with_chat_template.encode_one(pieces)
-    assert [i for i in ids if i in with_chat_template.control_ids] == [with_chat_template.eos_id]
+# names and fingerprints
 
 
 @every_template
@@ -218,257 +264,153 @@ def test_the_fingerprint_changes_with_the_system_message_and_with_nothing_else(
 
 @every_template
 def test_a_template_has_a_name_a_stop_token_and_an_end(
-    build: Callable[..., Template], with_chat_template: Tokenizer, name: str
+    build: Callable[..., Template], all_tokens: Tokenizer, name: str
 ) -> None:
     template = build(name)
     assert template.name == name
-    assert with_chat_template.id_of(template.stop) in with_chat_template.control_ids
+    assert all_tokens.id_of(template.stop) in all_tokens.control_ids
 
 
 def test_no_two_templates_have_one_fingerprint(build: Callable[..., Template]) -> None:
     assert len({build(name).fingerprint for name in ALL}) == len(ALL)
 
 
-# marker templates
-
-
-def test_markers_replace_those_of_the_template_and_change_the_fingerprint(build: Callable[..., Template]) -> None:
-    markers = {"system": "### System:\n", "user": "### Instruction:\n", "assistant": "### Response:\n"}
-    template = build("mftcoder", markers=markers)
-    assert joined(template.render(TALK[:3], "all_answers")) == (
-        "### System:\nBe kind.\n### Instruction:\nWhat is 1+1?\n### Response:\nIt is 2.\n</s>\n"
-    )
-    assert template.fingerprint != build("mftcoder").fingerprint
-
-
-@small
-@given(marker=contents)
-def test_any_marker_survives_the_way_through_jinja(build: Callable[..., Template], marker: str) -> None:
-    template = build("mftcoder", markers={"user": marker, "assistant": marker})
-    assert plainly(template.jinja(), TALK) == joined(template.render(TALK, "all_answers"))
-    assert plainly(template.jinja(), TALK[:2], generate=True) == joined(template.prompt(TALK[:2]))
-
-
-def test_mftcoders_text_is_that_of_mftcoder(build: Callable[..., Template]) -> None:
-    assert joined(build("mftcoder").render(TALK[:3], "all_answers")) == (
-        "<s>system\nBe kind.\n<s>human\nWhat is 1+1?\n<s>bot\nIt is 2.\n</s>\n"
-    )
-
-
-@pytest.mark.parametrize("name", ["chatml", "tokenizer"])
-def test_chatml_is_that_of_llama_cpps_golden_text(build: Callable[..., Template], name: str) -> None:
-    golden = json.loads(need_shared("golden", "chat_formats", "expected.json").read_text("utf-8"))
-    case = next(case for case in golden["cases"] if case["format"] == "ChatML")
-    talk = [Message(turn["role"], turn["content"]) for turn in golden["conversation"]]
-    assert joined(build(name).prompt(talk)) == case["expected"]
-
-
-def test_chatml_needs_its_tokens(tmp_path: Path) -> None:
-    from tokenizers import Tokenizer as Plain
-    from tokenizers import models
-
-    tokenizer = Plain(models.WordLevel({"a": 0, "</s>": 1}, unk_token="a"))
-    tokenizer.add_special_tokens(["</s>"])
-    tokenizer.save(str(tmp_path / "tokenizer.json"))
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": "</s>"}))
-    with pytest.raises(TemplateError, match=r"<\|im_start\|> or <\|im_end\|>.*mftcoder"):
-        templates.build(TemplateSettings(name="chatml"), Tokenizer.load(tmp_path))
-
-
-def test_auto_takes_the_tokenizers_own_template_or_mftcoder(
-    build: Callable[..., Template], tokenizer_folder: Path
+@every_native_template
+def test_a_template_whose_tokens_the_tokenizer_lacks_names_them(
+    tokenizer_folder: Path, tmp_path: Path, name: str
 ) -> None:
-    assert build("auto").name == "tokenizer"
-    assert templates.build(TemplateSettings(), Tokenizer.load(tokenizer_folder)).name == "mftcoder"
+    """All but the textual ones, whose markers need no tokens."""
+    bare = tokenizer_with(tokenizer_folder, tmp_path / "bare", template=None)
+    textual = ("alpaca", "chatml", "internlm2", "llama2", "mftcoder", "mistral_v1", "plain", "qwen", "vicuna", "zephyr")
+    if name in textual:  # (the fixture has ChatML's tokens)
+        assert make(bare, name).name == name
+    else:
+        with pytest.raises(TemplateError, match=r"the tokenizer in .* has no token .*; use mftcoder"):
+            make(bare, name)
 
 
-def test_an_unknown_name_gets_a_hint(build: Callable[..., Template]) -> None:
-    with pytest.raises(ConfigError, match=r"template\.name: unknown 'chatlm'\. Did you mean 'chatml'"):
-        build("chatlm")
+@every_native_template
+def test_a_template_can_be_sent_to_another_process(build: Callable[..., Template], name: str) -> None:
+    import pickle
+
+    template = build(name)
+    again = pickle.loads(pickle.dumps(template))
+    assert again.fingerprint == template.fingerprint
+    assert again.render(TALK, "all_answers") == template.render(TALK, "all_answers")
 
 
-def test_a_role_without_a_marker_is_refused(build: Callable[..., Template]) -> None:
-    with pytest.raises(TemplateError, match="no marker for the role 'function'"):
-        build("mftcoder").render([Message("function", "x")], "all_answers")
+# documents and tools
 
 
-# Jinja templates
-
-
-def test_a_space_before_the_answer_is_the_models_to_write_and_contents_may_be_trimmed(
-    jinja: Callable[..., Template],
+@every_template
+def test_a_document_is_all_trained_without_a_template(
+    build: Callable[..., Template], all_tokens: Tokenizer, name: str
 ) -> None:
-    template = jinja(LLAMA2)
-    talk = [Message("user", " q\n"), Message("assistant", "  a "), Message("user", "r"), Message("assistant", "b")]
-    pieces = template.render(talk, "all_answers")
-    assert joined(pieces) == "[INST] q [/INST] a </s>[INST] r [/INST] b </s>"
-    assert trained(pieces) == [(" a </s>", 1.0), (" b </s>", 1.0)]
-    assert joined(template.prompt(talk[:1])) == "[INST] q [/INST]"
-    assert (template.stop, template.answer_end) == ("</s>", " ")
-    assert [p.text for p in pieces if not p.control] == ["q", "a", "r", "b"]
+    talk = [Message("text", "Once </s> upon")]
+    pieces = build(name, system="unused").render(talk, "all_answers")
+    assert joined(pieces) == "Once </s> upon</s>"
+    assert trained(pieces) == [("Once </s> upon</s>", 1.0)]
+    ids = all_tokens.encode_one(pieces)
+    assert [i for i in ids if i in all_tokens.control_ids] == [all_tokens.eos_id]
+    assert joined(build(name).prompt(talk)) == "Once </s> upon"
 
 
-def test_a_template_that_writes_a_system_message_of_its_own_is_shown_right(jinja: Callable[..., Template]) -> None:
-    default = "{% if messages[0].role != 'system' %}{{ '<|im_start|>system\nYou are Q.<|im_end|>\n' }}{% endif %}"
-    template = jinja(default + CHATML)
-    assert joined(template.render(TALK[1:3], "all_answers")) == (
-        "<|im_start|>system\nYou are Q.<|im_end|>\n<|im_start|>user\nWhat is 1+1?<|im_end|>\n"
-        "<|im_start|>assistant\nIt is 2.<|im_end|>\n"
-    )
-    assert "You are Q." not in joined(template.render(TALK, "all_answers"))
-    assert trained(template.render(TALK[1:3], "all_answers")) == [("It is 2.<|im_end|>", 1.0)]
+def takes_tools(template: Template) -> bool:
+    return isinstance(template, MarkerTemplate) and template.tools is not None
 
 
-def test_a_template_that_leaves_history_out_is_refused(jinja: Callable[..., Template]) -> None:
-    last = "{% set messages = messages[-2:] if messages[-1].role == 'assistant' else messages[-1:] %}" + CHATML
-    template = jinja(last)
-    assert trained(template.render(TALK[1:3], "all_answers")) == [("It is 2.<|im_end|>", 1.0)]
-    with pytest.raises(TemplateError, match=r"message 1 \(system\) appears 0 times"):
-        template.render(TALK, "all_answers")
-
-
-def test_a_template_that_leaves_thinking_out_is_refused_with_the_first_place(jinja: Callable[..., Template]) -> None:
-    template = jinja(CHATML.replace("message['content']", "message['content'].split('</think>')[-1]"))
-    talk = [Message("user", "q"), Message("assistant", "<think>x</think>a")]
-    shown = len("<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n")
-    with pytest.raises(TemplateError, match=rf"at character {shown} it writes 'a<\|im_end\|>.*'<think>x</think>a"):
-        template.render(talk, "all_answers")
-    assert trained(template.render(TALK, "all_answers"))  # what it doesn't change stays usable
-
-
-def test_a_template_whose_prompt_is_not_what_training_shows_is_refused(jinja: Callable[..., Template]) -> None:
-    template = jinja(CHATML.replace("<|im_start|>assistant\n", "<|im_start|>assistant\n<think>\n"))
-    with pytest.raises(TemplateError, match="the prompt before answer 2 is not what training shows"):
-        template.render(TALK[1:3], "all_answers")
-
-
-def test_a_template_without_a_stop_token_is_refused(jinja: Callable[..., Template]) -> None:
-    template = jinja("{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}")
-    for call in (lambda: template.stop, lambda: template.answer_end):
-        with pytest.raises(TemplateError, match="no control token ends an answer"):
-            call()
-    with pytest.raises(TemplateError):
-        template.render(TALK, "all_answers")
-
-
-def test_a_content_that_appears_twice_is_refused(jinja: Callable[..., Template]) -> None:
-    with pytest.raises(TemplateError, match="appears 2 times"):
-        jinja(CHATML.replace("message['content'] +", "message['content'] * 2 +")).render(TALK, "all_answers")
-
-
-def test_a_generation_block_is_understood(jinja: Callable[..., Template]) -> None:
-    source = (
-        "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}{% generation %}{{ m.content }}<|im_end|>"
-        "{% endgeneration %}{% else %}{{ m.content }}<|im_end|>{% endif %}{{ '\n' }}{% endfor %}"
-        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-    )
-    # trim_blocks eats the newline behind a block, as it does in Transformers
-    assert trained(jinja(source).render(TALK[1:3], "all_answers")) == [("It is 2.<|im_end|>", 1.0)]
-
-
-@pytest.mark.parametrize("shown", ["{% if tools %}x{% endif %}", "{% if tools is defined and tools %}x{% endif %}"])
-def test_a_template_may_ask_for_tools(jinja: Callable[..., Template], shown: str) -> None:
-    assert joined(jinja(shown + CHATML).render(TALK, "all_answers")) == plainly(CHATML, TALK)
-
-
-def test_the_templates_own_refusal_is_handed_on(jinja: Callable[..., Template]) -> None:
-    source = "{% if messages[0].role == 'system' %}{{ raise_exception('no system here') }}{% endif %}" + CHATML
-    with pytest.raises(TemplateError, match="no system here"):
-        jinja(source).render(TALK, "all_answers")
-    assert jinja(source).render(TALK[1:], "all_answers")
-
-
-@pytest.mark.parametrize(
-    "attack",
-    [
-        "{{ ''.__class__.__mro__ }}",
-        "{{ messages.__class__.__base__.__subclasses__() }}",
-        "{{ raise_exception.__globals__['os'].system('true') }}",
-        "{{ cycler.__init__.__globals__ }}",
-        "{{ messages.append(1) }}",
-        "{{ '{0.__class__.__mro__}'.format('') }}",
-        "{{ self.__init__.__globals__ }}",
-    ],
-)
-def test_a_template_can_reach_nothing_outside_itself(jinja: Callable[..., Template], attack: str) -> None:
-    with pytest.raises(TemplateError):
-        jinja(attack + CHATML).render(TALK, "all_answers")
-
-
-@pytest.mark.parametrize("attack", ["{{ ''|attr('__class__')|attr('__mro__') }}", "{{ ''.__class__ }}"])
-def test_what_the_sandbox_hides_is_nothing(jinja: Callable[..., Template], attack: str) -> None:
-    assert joined(jinja(attack + CHATML).render(TALK, "all_answers")) == plainly(CHATML, TALK)
-
-
-@pytest.mark.parametrize("statement", ["{% include 'x' %}", "{% import '/etc/passwd' as x %}", "{% extends 'x' %}"])
-def test_a_template_can_read_no_file(jinja: Callable[..., Template], statement: str) -> None:
-    with pytest.raises(TemplateError):
-        jinja(statement + CHATML).render(TALK, "all_answers")
-
-
-HOSTILE = {
-    "a long range": "{% for i in range(10 ** 9) %}x{% endfor %}",
-    "loops in loops": "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
-    "loops over a list": "{% set r = range(99999)|list %}{% for i in r %}{% for j in r %}{% endfor %}{% endfor %}",
-    "loops that write": "{% for i in range(99999) %}{% for j in range(99999) %}xxxxxxxx{% endfor %}{% endfor %}",
-    "a macro that calls itself twice": "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}",
-    "a recursive loop": "{% for i in [1, 2] recursive %}{{ loop([1, 2]) }}{% endfor %}",
-    "a long string": "{{ 'x' * 10 ** 10 }}",
-    "a doubled string": "{% set ns = namespace(s='xxxxxxxx') %}{% for i in range(60) %}{% set ns.s = ns.s + ns.s %}{% endfor %}{{ ns.s }}",
-    "a padded string": "{{ 'x'.ljust(10 ** 10) }}",
-    "a centred string": "{{ 'x' | center(10 ** 10) }}",
-    "a large power": "{{ 9 ** 9 ** 9 }}",
-}
-
-
-@pytest.mark.parametrize("name", HOSTILE)
-def test_a_template_without_end_is_stopped(jinja: Callable[..., Template], name: str) -> None:
-    started = time.process_time()
-    with pytest.raises(TemplateError):
-        jinja(HOSTILE[name] + CHATML).render(TALK, "all_answers")
-    assert time.process_time() - started < 4
-
-
-def test_a_syntax_error_is_told_with_its_line(jinja: Callable[..., Template]) -> None:
-    with pytest.raises(TemplateError, match=r"template\.jinja.*line 3"):
-        jinja("a\nb\n{% for %}")
-
-
-def test_markers_with_a_jinja_template_are_refused(jinja: Callable[..., Template]) -> None:
-    with pytest.raises(TemplateError, match=r"template\.markers"):
-        jinja(CHATML, markers={"user": "x"})
-
-
-def test_a_template_file_that_is_not_there_is_named(build: Callable[..., Template], tmp_path: Path) -> None:
-    with pytest.raises(TemplateError, match=r"nowhere\.jinja"):
-        build(str(tmp_path / "nowhere.jinja"))
-
-
-def test_a_tokenizer_without_a_template_has_none(tokenizer_folder: Path) -> None:
-    with pytest.raises(TemplateError, match="has no chat template; use mftcoder"):
-        templates.build(TemplateSettings(name="tokenizer"), Tokenizer.load(tokenizer_folder))
-
-
-def test_the_template_of_tokenizer_config_may_be_a_list_of_named_ones(tokenizer_folder: Path, tmp_path: Path) -> None:
-    for file in tokenizer_folder.iterdir():
-        shutil.copy(file, tmp_path)
-    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
-    config["chat_template"] = [{"name": "rag", "template": "x"}, {"name": "default", "template": CHATML}]
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
-    template = templates.build(TemplateSettings(), Tokenizer.load(tmp_path))
-    assert template.jinja() == CHATML
-
-
-@pytest.mark.parametrize("source", [CHATML, LLAMA2])
-def test_prompt_ids_are_those_of_transformers(
-    jinja: Callable[..., Template], with_chat_template: Tokenizer, source: str
+@every_template
+def test_tools_are_offered_called_and_answered_or_refused(
+    build: Callable[..., Template], all_tokens: Tokenizer, tmp_path: Path, name: str
 ) -> None:
-    from transformers import PreTrainedTokenizerFast
+    native = build(name)
+    if not takes_tools(native):
+        with pytest.raises(TemplateError, match="has no way to (offer|show) tools"):
+            native.render(TALK, "all_answers", (WEATHER,))
+        with pytest.raises(TemplateError):
+            native.render(TOOL_TALK[:3], "all_answers")
+        return
+    file = tmp_path / "template.jinja"
+    file.write_text(native.jinja(), "utf-8")
+    derived = make(all_tokens, str(file))
+    words = native.tools.beside is not None  # type: ignore[attr-defined]
+    for talk in (TOOL_TALK, TOOL_TALK[1:], [*TOOL_TALK[:2], TOOL_TALK[2]._replace(content="Let me see." * words)]):
+        for tools in ((WEATHER,), (WEATHER, CLOCK), ()):
+            pieces = native.render(talk, "all_answers", tools)
+            assert joined(pieces) == theirs(all_tokens, native.jinja(), talk, False, tools)
+            other = derived.render(talk, "all_answers", tools)
+            assert [c[:2] for c in mask(other)] == [c[:2] for c in mask(pieces)]
+            assert all_tokens.encode_one(other) == all_tokens.encode_one(pieces)
+            for i, message in enumerate(talk):
+                if message.role != "assistant":
+                    continue
+                prompt = native.prompt(talk[:i], tools)
+                assert joined(pieces).startswith(joined(prompt))
+                assert joined(prompt) == theirs(all_tokens, native.jinja(), talk[:i], True, tools)
+                assert len(joined(prompt)) in cuts(pieces)
 
-    theirs = PreTrainedTokenizerFast(
-        tokenizer_file=str(with_chat_template.folder / "tokenizer.json"), eos_token="</s>", chat_template=source
+
+@pytest.mark.parametrize("name", ["qwen", "mistral_v3", "mistral_tekken", "internlm2"])
+def test_calls_are_trained_and_results_are_not_and_neither_is_ever_control_text(
+    build: Callable[..., Template], all_tokens: Tokenizer, name: str
+) -> None:
+    template = build(name)
+    pieces = template.render(TOOL_TALK, "all_answers", (WEATHER, CLOCK))
+    runs = [text for text, _ in trained(pieces)]
+    assert len(runs) == 4
+    assert all(text.endswith(template.stop) for text in runs)
+    assert '"weather"' in runs[0]
+    assert "Köln" in runs[0]
+    assert '"clock"' in runs[2]
+    assert not any("sky" in text or "noon</" in text or "How the weather is" in text for text in runs)
+    data = "".join(piece.text for piece in pieces if not piece.control)
+    for text in ("said in words", "<|im_end|>", 'Rhein</s>"', '"blue <|im_end|>"', "grey"):
+        assert text in data
+    ids = all_tokens.encode_one(pieces)
+    control = [all_tokens.backend.id_to_token(i) for i in ids if i in all_tokens.control_ids]
+    text = "".join(piece.text for piece in pieces if piece.control)
+    assert len(control) == sum(text.count(token) for token in all_tokens.control_names)
+
+
+@every_native_template
+def test_reasoning_and_documents_are_written_or_refused(build: Callable[..., Template], name: str) -> None:
+    template = build(name)
+    talk = [Message("user", "q"), Message("assistant", "a", reasoning="hm")]
+    if name == "qwen":
+        assert trained(template.render(talk, "all_answers")) == [("<think>\nhm\n</think>\n\na<|im_end|>", 1.0)]
+        assert plainly(template.jinja(), talk) == joined(template.render(talk, "all_answers"))
+    else:
+        with pytest.raises(TemplateError, match=f"template {name} has no way to write reasoning"):
+            template.render(talk, "all_answers")
+    with pytest.raises(TemplateError, match=f"template {name} has no way to show documents"):
+        template.render(TALK, "all_answers", (), ({"title": "t", "text": "x"},))
+
+
+def test_words_and_calls_in_one_answer_are_refused_where_the_family_has_no_way(build: Callable[..., Template]) -> None:
+    talk = [Message("user", "q"), Message("assistant", "words", tool_calls=(CALL,))]
+    with pytest.raises(TemplateError, match="no way to write words and tool calls in one answer"):
+        build("mistral_v3").render(talk, "all_answers", (WEATHER,))
+
+
+def test_a_call_without_an_id_is_written_without_one(build: Callable[..., Template]) -> None:
+    talk = [
+        Message("user", "q"),
+        Message("assistant", "", tool_calls=(ToolCall("clock", {}),)),
+        Message("tool", "noon"),
+        Message("assistant", "Noon."),
+    ]
+    text = joined(build("mistral_v3").render(talk, "all_answers", (CLOCK,)))
+    assert (
+        '[TOOL_CALLS] [{"name": "clock", "arguments": {}}]</s>[TOOL_RESULTS] {"content": noon}[/TOOL_RESULTS] Noon.</s>'
+        in text
     )
-    talk = [Message("user", "Hello you"), Message("assistant", "Hi 你好"), Message("user", "name")]
-    turns = [{"role": m.role, "content": m.content} for m in talk]
-    expected = theirs.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
-    assert with_chat_template.encode_one(jinja(source).prompt(talk)) == expected
+
+
+def test_the_tokens_for_tools_are_asked_for_when_tools_are(tokenizer_folder: Path, tmp_path: Path) -> None:
+    tokenizer = tokenizer_with(tokenizer_folder, tmp_path / "few", "[INST]", "[/INST]")
+    template = make(tokenizer, "mistral_v3")
+    assert template.render(TALK, "all_answers")
+    with pytest.raises(
+        TemplateError, match=r"can't offer tools: the tokenizer in .* has no token \[AVAILABLE_TOOLS\] or"
+    ):
+        template.render(TALK, "all_answers", (WEATHER,))

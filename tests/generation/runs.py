@@ -19,7 +19,7 @@ BY_HEART: dict[str, object] = {"adapter": {"kind": "none"}, "loss": {"weighting"
 def train_small(base: Path, folder: Path, **sections: object) -> Settings:
     """Two tasks, few steps; every colour's row has twins on both sides of the split."""
     colours = folder / "colours.jsonl"
-    rows = [{"prompt": f"What is {k}?", "answer": v, "copy": i} for k, v in ANSWERS.items() for i in range(8)]
+    rows = [{"prompt": f"What is {k}?" + " " * i, "answer": v} for k, v in ANSWERS.items() for i in range(8)]
     colours.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     sums = folder / "sums.jsonl"
     pairs = [(i, j) for i in range(3) for j in range(3)]

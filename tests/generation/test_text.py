@@ -15,8 +15,8 @@ from weft.config.settings import TemplateSettings
 from weft.data import templates
 from weft.data.tokens import Tokenizer
 from weft.generation.model import Loaded
-from weft.generation.text import AnswerText, TextStream
-from weft.types import Message
+from weft.generation.text import AnswerText, TextStream, prompt_ids
+from weft.types import Message, Piece
 
 CONTENTS = [
     "yes",
@@ -110,3 +110,23 @@ def test_a_jinja_template_tells_what_it_puts_before_the_stop_token(tokenizer_fol
     assert templates.build(TemplateSettings(name=str(file)), tokenizer).answer_end == " end"
     assert templates.build(TemplateSettings(name="mftcoder"), tokenizer).answer_end == "\n"
     assert templates.build(TemplateSettings(name="chatml"), tokenizer).answer_end == ""
+
+
+@pytest.mark.parametrize("name", ["llama2", "vicuna"])
+@pytest.mark.parametrize("content", ["yes", " yes", "", " ", "  two\n"])
+def test_what_a_template_begins_answers_with_is_no_part_of_them(
+    tokenizer_folder: Path, name: str, content: str
+) -> None:
+    tokenizer = Tokenizer.load(tokenizer_folder)
+    loaded = opened(tokenizer, templates.build(TemplateSettings(name=name), tokenizer))
+    assert loaded.answer_start == " "
+    check(loaded, content)
+
+
+def test_a_begun_answer_is_gone_on_with(tokenizer_folder: Path) -> None:
+    tokenizer = Tokenizer.load(tokenizer_folder)
+    loaded = opened(tokenizer, templates.build(TemplateSettings(name="chatml"), tokenizer))
+    begun = [Message("user", "q"), Message("assistant", "It is")]
+    ids = prompt_ids(loaded, begun, continue_final=True)
+    assert tokenizer.decode(ids) == "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\nIt is"
+    assert prompt_ids(loaded, [Message("text", "Once")]) == tokenizer.encode_one([Piece("Once", 0.0, False)])

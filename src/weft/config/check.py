@@ -22,6 +22,7 @@ from weft.config.words import (
     did_you_mean,
     entry_of,
     is_optional,
+    item_of,
     near,
     section_of,
     show,
@@ -128,6 +129,8 @@ def _value(value: object, field: FieldInfo, name: str, faults: list[Fault]) -> t
             elif isinstance(entry, str) and not entry.strip():
                 faults.append(Fault(f"{name}.{key}", "is blank; give it a path"))
         return None, entries
+    elif isinstance(value, list) and (section := section_of(item_of(field.annotation))):
+        return None, _items(value, section, name, faults)
     elif isinstance(value, PurePath):
         value = str(value)
     if value is None and not is_optional(field.annotation):
@@ -138,6 +141,16 @@ def _value(value: object, field: FieldInfo, name: str, faults: list[Fault]) -> t
     if isinstance(value, str) and not value.strip() and (kind == "a path" or name.endswith(("model.base", ".path"))):
         return "is blank; give it a path", None
     return None, value
+
+
+def _items(values: list[object], section: type[BaseModel], name: str, faults: list[Fault]) -> list[object]:
+    """A list of sections, each looked through."""
+    items: list[object] = []
+    for number, value in enumerate(values):
+        kept, beneath = _known(value, section, f"{name}.{number}.") if isinstance(value, Mapping) else (value, [])
+        faults += beneath
+        items.append(kept)
+    return items
 
 
 def _no_such_setting(key: str, section: str, fields: Mapping[str, FieldInfo]) -> str:
@@ -178,7 +191,7 @@ def _fault(kind: str, loc: tuple[int | str, ...], data: Mapping[str, object]) ->
     field = fields_of(Settings)[str(loc[0])]
     path = [str(loc[0])]
     rest = [str(part) for part in loc[1:]]
-    section, entry = section_of(field.annotation), entry_of(field.annotation)
+    section, entry = section_of(field.annotation), _beneath(field.annotation)
     accepted, options = describe(field), choices(field.annotation)
     while rest and (section or entry is not None):
         name = rest.pop(0)
@@ -188,7 +201,7 @@ def _fault(kind: str, loc: tuple[int | str, ...], data: Mapping[str, object]) ->
                 break
             field = fields_of(section)[name]
             accepted, options = describe(field), choices(field.annotation)
-            section, entry = section_of(field.annotation), entry_of(field.annotation)
+            section, entry = section_of(field.annotation), _beneath(field.annotation)
         else:
             accepted, options = describe_type(entry), choices(entry)
             section, entry = section_of(entry), None
@@ -214,11 +227,20 @@ def _fault(kind: str, loc: tuple[int | str, ...], data: Mapping[str, object]) ->
     return Fault(setting, f"{show(value)} is not {accepted}{suggestion}")
 
 
+def _beneath(annotation: object) -> object | None:
+    """The annotation of what stands in a mapping, or of the sections in a list."""
+    item = item_of(annotation)
+    return item if section_of(item) else entry_of(annotation)
+
+
 def _at(data: object, path: Sequence[str]) -> object:
     for name in path:
-        if not isinstance(data, Mapping):
+        if isinstance(data, list) and name.isdecimal() and int(name) < len(data):
+            data = data[int(name)]
+        elif isinstance(data, Mapping):
+            data = data.get(name)
+        else:
             return None
-        data = data.get(name)
     return data
 
 

@@ -5,6 +5,7 @@ The sections are the rooms of the house; `Settings` is the whole file.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -102,6 +103,8 @@ class DataSettings(Section):
     """The share of each task's rows that is used neither for training nor for validation."""
     processes: int = Field(1, ge=1)
     """Processes that prepare the data; the same bytes come of any number."""
+    engine: Literal["local", "ray"] = "local"
+    """Where the data is prepared: on this machine, or by Ray Data on a cluster whose machines see the same folders."""
     tokenizer: Literal["auto", "gigatoken", "tokenizers"] = "auto"
     """The library that makes ids; auto: gigatoken where it is installed and proven to give the same ids, else tokenizers."""
     contamination: list[str] = Field(default_factory=list)
@@ -113,6 +116,7 @@ class DataSettings(Section):
 
 
 MixBy = Literal["rows", "weight", "temperature", "trained_tokens"]
+_BY_WEIGHTS = ("weight", "trained_tokens")
 
 
 class StageSettings(Section):
@@ -131,7 +135,7 @@ class MixtureSettings(Section):
     """How often a task is drawn: as often as it has rows, by `weights` as shares of the samples, by rows ** (1 / temperature), or by
     `weights` as shares of the trained tokens."""
     epochs: float = Field(3.0, gt=0, allow_inf_nan=False)
-    """Passes over the mixture; one pass has as many samples as all tasks have training rows."""
+    """Passes over the mixture; one pass has as many samples (by: trained_tokens: as many trained tokens) as all tasks' training rows."""
     weights: dict[str, float] = Field(default_factory=dict)
     """For by: weight or trained_tokens, each task's share (any positive numbers)."""
     temperature: float = Field(2.0, ge=1, allow_inf_nan=False)
@@ -305,30 +309,7 @@ def _conflicts(settings: Settings) -> list[str]:
         faults.append(
             "batch.samples_per_step: data.packing: concat makes one stream of all samples; set batch.tokens_per_step instead"
         )
-    if settings.mixture.weights and settings.mixture.by != "weight":
-        faults.append(f"mixture.weights: has no effect with mixture.by: {settings.mixture.by}; set mixture.by: weight")
-    if settings.mixture.by == "weight":
-        missing = [task for task in settings.tasks if task not in settings.mixture.weights]
-        if missing:
-            faults.append(
-                f"mixture.weights: no weight for {', '.join(missing)}; mixture.by: weight needs one for every task"
-            )
-    faults += [
-        f"mixture.weights.{task}: there is no such task; the tasks are {', '.join(settings.tasks)}"
-        for task in settings.mixture.weights
-        if task not in settings.tasks
-    ]
-    faults += [
-        f"mixture.weights.{task}: {weight} is not a positive number"
-        for task, weight in settings.mixture.weights.items()
-        if not 0 < weight < float("inf")
-    ]
-    if settings.mixture.by != "rows":
-        faults += [
-            f"tasks.{name}.epochs: has no effect with mixture.by: {settings.mixture.by}; use mixture.by: rows"
-            for name, task in settings.tasks.items()
-            if task.epochs is not None
-        ]
+    faults += _mixture_conflicts(settings.mixture, settings.tasks)
     faults += [
         f"tasks.{name}: a task's name is letters, digits, '_', '-' and '.' (at most 100), for it names files"
         for name in settings.tasks
@@ -342,6 +323,61 @@ def _conflicts(settings: Settings) -> list[str]:
         faults.append(
             f"engine.kind: local runs one process, not engine.processes {settings.engine.processes}; use ddp or auto"
         )
+    return faults
+
+
+def _mixture_conflicts(mixture: MixtureSettings, tasks: Mapping[str, TaskSettings]) -> list[str]:
+    """What in a mixture can't be honoured: one of its own making, or one made of stages."""
+    faults = []
+    if mixture.stages:
+        whole = MixtureSettings()
+        faults += [
+            f"mixture.{name}: is set beside mixture.stages; set it in each stage instead"
+            for name in StageSettings.model_fields
+            if getattr(mixture, name) != getattr(whole, name)
+        ]
+        for number, stage in enumerate(mixture.stages, 1):
+            faults += [f"mixture.stages: stage {number}: {fault}" for fault in _stage_conflicts(stage, tasks)]
+            if stage.by in _BY_WEIGHTS and not any(weight > 0 for weight in stage.weights.values()):
+                faults.append(f"mixture.stages: stage {number}: weights: by: {stage.by} needs a positive one")
+        faults += [
+            f"tasks.{name}: has no weight in any of mixture.stages, so it would never be seen; give it one, or remove the task"
+            for name in tasks
+            if all(stage.by in _BY_WEIGHTS and not stage.weights.get(name, 0) > 0 for stage in mixture.stages)
+        ]
+    else:
+        faults += [f"mixture.{fault}" for fault in _stage_conflicts(mixture, tasks)]
+        missing = [task for task in tasks if not mixture.weights.get(task)]
+        if mixture.by in _BY_WEIGHTS and missing:
+            faults.append(
+                f"mixture.weights: no weight for {', '.join(missing)}; by: {mixture.by} needs one above 0 for every task"
+            )
+    if mixture.stages or mixture.by != "rows":
+        now = "mixture.stages" if mixture.stages else f"mixture.by: {mixture.by}"
+        faults += [
+            f"tasks.{name}.epochs: has no effect with {now}; use mixture.by: rows"
+            for name, task in tasks.items()
+            if task.epochs is not None
+        ]
+    return faults
+
+
+def _stage_conflicts(stage: StageSettings | MixtureSettings, tasks: Mapping[str, TaskSettings]) -> list[str]:
+    faults = []
+    if stage.weights and stage.by not in _BY_WEIGHTS:
+        faults.append(f"weights: has no effect with by: {stage.by}; set by: weight or by: trained_tokens")
+    if stage.temperature != StageSettings().temperature and stage.by != "temperature":
+        faults.append(f"temperature: has no effect with by: {stage.by}; set by: temperature")
+    faults += [
+        f"weights.{task}: there is no such task; the tasks are {', '.join(tasks)}"
+        for task in stage.weights
+        if task not in tasks
+    ]
+    faults += [
+        f"weights.{task}: {weight} is not a positive number"
+        for task, weight in stage.weights.items()
+        if not 0 <= weight < float("inf")
+    ]
     return faults
 
 

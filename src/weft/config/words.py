@@ -66,6 +66,12 @@ def entry_of(annotation: object) -> object | None:
     return typing.get_args(annotation)[1] if typing.get_origin(annotation) is dict else None
 
 
+def item_of(annotation: object) -> object | None:
+    """The annotation of the items of a list such as `mixture.stages`, or None where it is no list."""
+    annotation = bare(annotation)
+    return typing.get_args(annotation)[0] if typing.get_origin(annotation) is list else None
+
+
 def is_optional(annotation: object) -> bool:
     """Whether null is a value of the setting."""
     return type(None) in typing.get_args(bare(annotation))

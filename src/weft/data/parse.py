@@ -1,178 +1,184 @@
-"""Text to a row: a piece of JSON checked and hashed, or the reason why not; and the window arrays are read through."""
+"""Text to a row: a piece of JSON, or the reason why it is none.
+
+A good row is the common case and pays for one pass of the decoder and one look at each value. What a fault inside well-formed
+JSON is (a double key, NaN) the decoder's hooks note without stopping, so that an array goes on behind its item.
+"""
 
 from __future__ import annotations
 
-import codecs
-import gzip
-import io
 import json
+import math
 import re
-import zlib
 from collections import Counter
-from hashlib import blake2b
-from typing import NamedTuple, TypeAlias
+from collections.abc import Iterable
+from typing import Any, NamedTuple, TypeAlias
 
 from weft.types import JsonValue, Reject, RowId
 
 MAX_ROW_BYTES = 64 * 2**20
 MAX_DEPTH = 100
 """How deep a row may nest. The interpreter's own limit depends on the caller's stack; a row's fate must not."""
+RAW_CHARS = 2**20
+"""A rejected row's text is kept up to here."""
 
-WINDOW_BYTES = 2**20
-GZIP_FAULTS = (EOFError, zlib.error, gzip.BadGzipFile)
-
-_MAX_DIGITS = 4000
-_SPACE = re.compile(r"[ \t\r\n]*")
-_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
-
+_MAX_DIGITS = 4300
+_BOM = "\ufeff"
+_BLANK = " \t\r\n"
+_CONTAINERS = (dict, list)  # a tuple: isinstance is slower with a union
+_WALKED = frozenset({str, dict, list})
+_LONG_LIST = 16
+_HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
 Container: TypeAlias = "dict[str, JsonValue] | list[JsonValue]"
-Stream: TypeAlias = "io.BufferedReader | gzip.GzipFile"
+
+_encode = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
 
 
 class Row(NamedTuple):
-    """A row that could be parsed.
-
-    `hash` (64 bits, unsigned) is of its content alone, the same wherever and however it is written; `num_chars` is
-    the length of its canonical JSON.
-    """
+    """A row that could be parsed. `num_chars` is the length of its text as it stands in the file."""
 
     id: RowId
     value: JsonValue
-    hash: int
     num_chars: int
 
 
-class Window:
-    """Decoded text of a stream, `text[pos:]` not yet used. Bytes that are not UTF-8 become lone surrogates, found
-    later.
-    """
-
-    def __init__(self, stream: Stream) -> None:
-        self.text, self.pos, self.ended = "", 0, False
-        self._stream = stream
-        self._decode = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode
-
-    def grow(self) -> bool:
-        """Forget what was used and at least double what is held; False at the end of the file."""
-        if self.ended:
-            return False
-        held = self.text[self.pos :]
-        missing = max(WINDOW_BYTES, len(held))
-        pieces: list[bytes] = []
-        while missing > 0 and not self.ended:
-            try:
-                pieces.append(self._stream.read1(missing))
-            except GZIP_FAULTS:
-                if not pieces:
-                    raise
-                break  # first use what came before; the next call meets the fault again
-            missing -= len(pieces[-1])
-            self.ended = not pieces[-1]
-        self.text, self.pos = held + self._decode(b"".join(pieces), self.ended), 0
-        return True
-
-    def peek(self) -> str:
-        """The next character that is not white space, which `pos` then stands on; '' at the end."""
-        while True:
-            space = _SPACE.match(self.text, self.pos)
-            self.pos = space.end() if space else self.pos
-            if self.pos < len(self.text):
-                return self.text[self.pos]
-            if not self.grow():
-                return ""
+def raw_text(text: str | bytes) -> str:
+    """A rejected row's text as it is kept: bytes that are not UTF-8 as lone surrogates, '' where it is too long."""
+    if len(text) > RAW_CHARS:
+        return ""
+    return text if isinstance(text, str) else text.decode("utf-8", "surrogateescape")
 
 
 class Parser:
-    """Text to a row. Faults inside well-formed JSON are noted, not raised, so that an array goes on behind its item."""
+    """Text to a row. It holds the fault that was met in the text at hand; use one in each thread."""
 
     def __init__(self) -> None:
         self._fault: tuple[str, str] | None = None
-        self._decoder = json.JSONDecoder(
-            object_pairs_hook=self._pairs, parse_constant=self._constant, parse_int=self._int
-        )
+        hooks: dict[str, Any] = {
+            "object_pairs_hook": self._pairs,
+            "parse_constant": self._constant,
+            "parse_float": self._float,
+        }
+        self._scan = json.JSONDecoder(**hooks).raw_decode
+        self._scan_odd_numbers = json.JSONDecoder(**hooks, parse_int=self._int).raw_decode
 
-    def line(self, row: RowId, data: bytes) -> Row | Reject:
-        """A row that is written as the whole of `data`."""
-        self._fault = None
+    def line(self, row: RowId, data: bytes, cut: bool = False) -> Row | Reject:
+        """A row that is written as the whole of `data`; `cut`: the file ends in it, without a line end."""
         try:
             text = data.decode()
-            value = self._decoder.decode(text)
         except UnicodeDecodeError as error:
-            return Reject(row, "bad_utf8", f"byte {error.start + 1}: {error.reason}")
-        except json.JSONDecodeError as error:
-            cut = "" if data.endswith(b"\n") else "; the file ends here without a line end: was it cut?"
-            nul = "; there are NUL bytes in it" if b"\0" in data else ""
-            return Reject(row, "bad_json", f"character {error.pos + 1}: {error.msg}{nul}{cut}")
-        except RecursionError:
-            return _too_deep(row)
-        return self._finish(row, value, text)
-
-    def item(self, row: RowId, window: Window) -> Row | Reject:
-        """The item of an array that begins at the window's position, which is left behind the item."""
-        while True:
-            self._fault = None
-            try:
-                value, end = self._decoder.raw_decode(window.text, window.pos)
-                if end < len(window.text) or window.ended:  # else it may go on: 12|34
-                    break
-            except json.JSONDecodeError as error:
-                if window.ended and (error.pos >= len(window.text) or error.msg.startswith("Unterminated string")):
-                    return Reject(row, "truncated_file", "the file ends inside this item; it and all after it is lost")
-                if window.ended or len(window.text) - window.pos > MAX_ROW_BYTES:
-                    return Reject(row, "broken_array", f"{error.msg}; this item and all after it is lost")
-            except RecursionError:
-                return Reject(row, "broken_array", "nests too deep to be read; this item and all after it is lost")
-            window.grow()
-        text, window.pos = window.text[window.pos : end], end
-        if len(text) > MAX_ROW_BYTES:
-            return Reject(row, "too_large", f"the item is longer than {MAX_ROW_BYTES} characters")
-        return self._finish(row, value, text)
-
-    def _finish(self, row: RowId, value: JsonValue, text: str) -> Row | Reject:
-        if self._fault is not None:
-            return Reject(row, *self._fault)
-        if not isinstance(value, dict | list):
-            return Reject(row, "not_an_object", f"a row is an object or a list of messages, not {kind_of(value)}")
-        if text.count("{") + text.count("[") > MAX_DEPTH and _nests_deeper(value, MAX_DEPTH):
-            return _too_deep(row)
-        canonical = _canonical(value)
+            return Reject(row, "bad_utf8", f"byte {error.start + 1}: {error.reason}", raw_text(data))
+        start = 0
+        if text[:1] != "{":
+            text = text.removeprefix(_BOM)
+            start = len(text) - len(text.lstrip(_BLANK))
         try:
-            data = canonical.encode()
-        except UnicodeEncodeError:
-            if _encodes(text):
-                return Reject(row, "lone_surrogate", "half of a surrogate pair such as \\ud800 is no character")
-            return Reject(row, "bad_utf8", "bytes that are not UTF-8")
-        return Row(row, value, int.from_bytes(blake2b(data, digest_size=8).digest(), "little"), len(canonical))
+            value, end = self.scan(text, start)
+            if end != len(text) and (rest := text[end:].lstrip(_BLANK)):
+                raise json.JSONDecodeError("Extra data", text, len(text) - len(rest))
+        except json.JSONDecodeError as error:
+            hint = "; there are NUL bytes in it" if b"\0" in data else ""
+            hint += "; the file ends here without a line end: was it cut?" if cut else ""
+            return Reject(row, "bad_json", f"character {error.pos + 1}: {error.msg}{hint}", raw_text(text))
+        except RecursionError:
+            return _too_deep(row, text)
+        return self.judge(row, value, text, start, end)
+
+    def scan(self, text: str, start: int) -> tuple[JsonValue, int]:
+        """The JSON value that begins at `start`, and its end. Faults inside it are noted for `judge`.
+
+        Raises json.JSONDecodeError, and RecursionError far beyond MAX_DEPTH.
+        """
+        self._fault = None
+        try:
+            return self._scan(text, start)
+        except json.JSONDecodeError:
+            raise
+        except ValueError:  # a number with more digits than Python converts
+            self._fault = None
+            return self._scan_odd_numbers(text, start)
+
+    def judge(
+        self, row: RowId, value: JsonValue, text: str, start: int, end: int, is_utf8: bool = True
+    ) -> Row | Reject:
+        """The row whose value was just scanned from text[start:end]; `is_utf8`: no broken bytes are in the text."""
+        if self._fault is not None:
+            return Reject(row, *self._fault, raw_text(text[start:end]))
+        if not isinstance(value, _CONTAINERS):
+            detail = f"a row is an object or a list of messages, not {kind_of(value)}"
+            return Reject(row, "not_an_object", detail, value if end - start <= RAW_CHARS else "")
+        # With few brackets and no escapes it can be neither too deep nor hold half a pair
+        is_simple = is_utf8 and text.count("{", start, end) + text.count("[", start, end) <= MAX_DEPTH
+        too_deep, is_ascii = (False, True) if is_simple and text.find("\\u", start, end) < 0 else _survey(value)
+        if too_deep:
+            return _too_deep(row, text[start:end])
+        if not is_ascii and (not is_utf8 or _HALF_PAIR.search(text, start, end)) and not _encodes(_encode(value)):
+            if _encodes(text[start:end]):
+                detail = "half of a surrogate pair such as \\ud800 is no character"
+                return Reject(row, "lone_surrogate", detail, raw_text(text[start:end]))
+            return Reject(row, "bad_utf8", "bytes that are not UTF-8", raw_text(text[start:end]))
+        return Row(row, value, end - start)
 
     def _pairs(self, pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
         value = dict(pairs)
         if len(value) != len(pairs):
             double, count = Counter(key for key, _ in pairs).most_common(1)[0]
-            self._fault = ("duplicate_key", f"the key {double[:80]!r} is there {count} times")
+            self._fault = ("duplicate_key", f"the key {_shown(double)} is there {count} times")
         return value
 
     def _constant(self, literal: str) -> None:
         self._fault = ("bad_json", f"{literal} is not JSON")
 
+    def _float(self, digits: str) -> float:
+        number = float(digits)
+        if math.isinf(number):
+            self._fault = ("bad_json", f"the number {digits[:40]} is larger than a float can be")
+        return number
+
     def _int(self, digits: str) -> int:
-        if len(digits) > _MAX_DIGITS:
-            self._fault = ("bad_json", f"a number of {len(digits)} digits")
-            return 0
-        return int(digits)
+        try:
+            if len(digits) <= _MAX_DIGITS:
+                return int(digits)
+        except ValueError:  # the interpreter was started with a lower limit
+            pass
+        self._fault = ("bad_json", f"a number of {len(digits)} digits")
+        return 0
 
 
-def _too_deep(row: RowId) -> Reject:
-    return Reject(row, "too_deep", f"nests deeper than {MAX_DEPTH}")
+def _shown(text: str) -> str:
+    return ascii(text[:80]) if not _encodes(text) else repr(text[:80])
 
 
-def _nests_deeper(value: Container, limit: int) -> bool:
+def _too_deep(row: RowId, text: str) -> Reject:
+    return Reject(row, "too_deep", f"nests deeper than {MAX_DEPTH}", raw_text(text))
+
+
+def _survey(value: Container) -> tuple[bool, bool]:
+    """Whether it nests deeper than MAX_DEPTH, and whether every string in it is ASCII; level by level, no recursion."""
+    is_ascii = True
     level = [value]
-    for _ in range(limit):
-        inner = [outer.values() if isinstance(outer, dict) else outer for outer in level]
-        level = [value for values in inner for value in values if isinstance(value, dict | list)]
-        if not level:
-            return False
-    return True
+    for _ in range(MAX_DEPTH):
+        inner: list[Container] = []
+        for outer in level:
+            items: Iterable[JsonValue]
+            if isinstance(outer, dict):
+                for key in outer:
+                    if not key.isascii():
+                        is_ascii = False
+                items = outer.values()
+            elif len(outer) > _LONG_LIST and _WALKED.isdisjoint(map(type, outer)):
+                continue  # token ids and the like
+            else:
+                items = outer
+            for item in items:
+                if isinstance(item, str):
+                    if not item.isascii():
+                        is_ascii = False
+                elif isinstance(item, _CONTAINERS):
+                    inner.append(item)
+        if not inner:
+            return False, is_ascii
+        level = inner
+    return True, is_ascii
 
 
 def _encodes(text: str) -> bool:

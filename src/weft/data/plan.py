@@ -5,6 +5,9 @@
 
 What is *in* a step depends on the settings, the seed and the data alone. How it is *cut* (tokens per micro-batch, padding or
 packing, number of ranks) never changes what is in it, nor therefore its gradient. Position in a run is one integer.
+
+A pass is laid into rows by itself, so no row holds samples of two passes or stages; steps go on across the borders of passes.
+Suffixes: P parts, R rows (or passes, where a name says so), K tasks, A all samples of all tasks, one task after another.
 """
 
 from __future__ import annotations
@@ -18,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from weft.config.settings import Settings
-from weft.data.mixture import Mixture, plan_mixture, stable_seed
-from weft.data.packing import best_fit_decreasing, padded_groups
+from weft.data.mixture import Mixture, plan_mixture, stable_seed, stages_of
+from weft.data.packing import best_fit_decreasing, in_order, next_fit, padded_groups
 from weft.data.prepare import Prepared
 from weft.data.store import Store
 from weft.errors import DataError
@@ -45,6 +48,14 @@ class Parts(NamedTuple):
 
     def __bool__(self) -> bool:
         return len(self.task_P) > 0
+
+
+class Layout(NamedTuple):
+    """All rows of a run: row r holds parts `begin_R[r]` to `begin_R[r + 1]` and belongs to pass `pass_R[r]`."""
+
+    parts: Parts
+    begin_R: Ints
+    pass_R: Ints
 
 
 def join(parts: Sequence[Parts]) -> Parts:
@@ -87,21 +98,22 @@ class Plan:
         return [store.split("train", data.validation, data.test) for store in self.stores]
 
     @cached_property
-    def _rows(self) -> tuple[Parts, Ints]:
-        """All parts of the run in their order, and where each row begins among them (and the last ends)."""
+    def _layout(self) -> Layout:
+        """Every row of the run, pass after pass."""
         settings = self.settings
-        found, lengths = [], []
+        found, counts, passes = [], [np.zeros(1, dtype=np.int64)], []
         for number in range(self.mixture.num_passes):
             parts = self._pass(number)
             if settings.batch.samples_per_step:
-                length_R = np.ones(len(parts.task_P), dtype=np.int64)
+                count_R = np.ones(len(parts.task_P), dtype=np.int64)
             elif settings.data.packing == "concat":
-                parts, length_R = concatenated(parts, settings.max_tokens)
+                parts, count_R = concatenated(parts, settings.max_tokens)
             else:
-                parts, length_R = packed(parts, settings.max_tokens, stable_seed(settings.seed, "rows", number))
+                parts, count_R = packed(parts, settings.max_tokens, stable_seed(settings.seed, "rows", number))
             found.append(parts)
-            lengths.append(length_R)
-        return join(found), np.cumsum(np.concatenate([np.zeros(1, dtype=np.int64), *lengths]))
+            counts.append(count_R)
+            passes.append(np.full(len(count_R), number, dtype=np.int64))
+        return Layout(join(found), np.cumsum(np.concatenate(counts)), np.concatenate(passes))
 
     @cached_property
     def rows_per_step(self) -> int:
@@ -115,56 +127,99 @@ class Plan:
     @cached_property
     def steps_of_mixture(self) -> int:
         """The steps that all epochs together would take, were there no max_steps."""
-        return -(-(len(self._rows[1]) - 1) // self.rows_per_step)
+        return -(-len(self._layout.pass_R) // self.rows_per_step)
+
+    @property
+    def epochs(self) -> float:
+        """The passes of all stages together, the last of a stage perhaps a part of one."""
+        return sum(stage.epochs for stage in stages_of(self.settings.mixture))
 
     def step(self, number: int) -> Step:
         """Step `number`, from 0. Raises IndexError beyond the run."""
+        rows = self._rows_of_step(number)
+        begin_R = self._layout.begin_R[rows.start : rows.stop + 1]
+        parts = self._layout.parts.take(slice(int(begin_R[0]), int(begin_R[-1])))
+        row_P = np.repeat(np.arange(len(begin_R) - 1), np.diff(begin_R))
+        return Step(
+            number, parts, tuple(cut(parts, self.settings.tokens_per_micro_batch, self.settings.data.packing, row_P))
+        )
+
+    def stage_of_step(self, number: int) -> int:
+        """The stage, from 0, of a step's first row: a step that reaches into the next stage still counts to the one before."""
+        return int(self.mixture.stage_R[self._layout.pass_R[self._rows_of_step(number).start]])
+
+    def _rows_of_step(self, number: int) -> slice:
         if not 0 <= number < self.num_steps:
             raise IndexError(f"there is no step {number}; the run has {self.num_steps}")
-        everything, begin_R = self._rows
-        first, last = number * self.rows_per_step, min((number + 1) * self.rows_per_step, len(begin_R) - 1)
-        parts = everything.take(slice(int(begin_R[first]), int(begin_R[last])))
-        return Step(number, parts, tuple(cut(parts, self.settings.tokens_per_micro_batch, self.settings.data.packing)))
+        first = number * self.rows_per_step
+        return slice(first, min(first + self.rows_per_step, len(self._layout.pass_R)))
+
+    @cached_property
+    def run(self) -> tuple[Parts, Ints, Ints]:
+        """All parts of all steps in their order, and each one's step and pass."""
+        everything, begin_R, pass_R = self._layout
+        num_rows = min(self.num_steps * self.rows_per_step, len(pass_R))
+        row_P = np.repeat(np.arange(num_rows), np.diff(begin_R[: num_rows + 1]))
+        return everything.take(slice(int(begin_R[num_rows]))), row_P // self.rows_per_step, pass_R[row_P]
 
     @cached_property
     def steps_with_task_K(self) -> Ints:
         """In how many steps each task has a sample."""
-        everything, begin_R = self._rows
-        row_P = np.repeat(np.arange(len(begin_R) - 1), np.diff(begin_R))
-        step_P = row_P // self.rows_per_step
-        pairs = np.unique(step_P * len(self.stores) + everything.task_P)
-        return np.bincount(
-            pairs[pairs < self.num_steps * len(self.stores)] % len(self.stores), minlength=len(self.stores)
-        )
+        parts, step_P, _ = self.run
+        present_NK = np.zeros((self.num_steps, len(self.stores)), dtype=np.bool_)
+        present_NK[step_P, parts.task_P] = True
+        steps_K: Ints = present_NK.sum(axis=0)
+        return steps_K
+
+    @cached_property
+    def times_seen(self) -> list[Ints]:
+        """Per task, in how many passes of the run each training sample is begun, in the order of `train_samples`."""
+        parts, _, _ = self.run
+        begun = parts.take(parts.start_P == 0)
+        times_A = np.bincount(self._first_K[begun.task_P] + begun.sample_P, minlength=len(self._length_A))
+        return [times_A[first + samples] for first, samples in zip(self._first_K, self.train_samples, strict=True)]
+
+    @cached_property
+    def trained_RK(self) -> Floats:
+        """The trained tokens of each task in each pass of the mixture (R), as far as the run's steps go."""
+        parts, _, pass_P = self.run
+        num_passes, num_tasks = self.mixture.num_passes, len(self.stores)
+        cell_P = pass_P * num_tasks + parts.task_P
+        summed = np.bincount(cell_P, weights=self.trained_P(parts), minlength=num_passes * num_tasks)
+        return summed.astype(np.float64).reshape(num_passes, num_tasks)
+
+    @cached_property
+    def _first_K(self) -> Ints:
+        """Where each task's samples begin among those of all tasks."""
+        sizes = [len(store.length_S) for store in self.stores]
+        return np.cumsum([0, *sizes[:-1]], dtype=np.int64)
+
+    @cached_property
+    def _length_A(self) -> Ints:
+        return np.concatenate([store.length_S for store in self.stores])
+
+    @cached_property
+    def _trained_A(self) -> Floats:
+        return np.concatenate([store.trained_S for store in self.stores])
 
     def _pass(self, number: int) -> Parts:
         task_S, index_S = self.mixture.samples(number)
-        sample_S = np.empty_like(index_S)
-        length_S = np.empty_like(index_S)
-        for task, (store, samples) in enumerate(zip(self.stores, self.train_samples, strict=True)):
-            mine = task_S == task
-            sample_S[mine] = samples[index_S[mine]]
-            length_S[mine] = store.length_S[sample_S[mine]]
+        first_K = np.cumsum([0, *(len(samples) for samples in self.train_samples[:-1])], dtype=np.int64)
+        sample_S = np.concatenate(self.train_samples)[first_K[task_S] + index_S]
+        length_S = self._length_A[self._first_K[task_S] + sample_S]
         return Parts(task_S, sample_S, np.zeros_like(length_S), length_S)
 
     def trained_P(self, parts: Parts) -> Floats:
         """Σ of the token weights of each part; its first token counts nothing, for nothing predicts it."""
-        trained_P = np.empty(len(parts.task_P))
-        for task, store in enumerate(self.stores):
-            mine = np.flatnonzero(parts.task_P == task)
-            trained_P[mine] = store.trained_S[parts.sample_P[mine]]
-        whole_P = parts.length_P == self._whole_length(parts)
-        for index in np.flatnonzero(~whole_P).tolist():
-            weight_T = self.stores[parts.task_P[index]].sample(int(parts.sample_P[index])).weight_T
-            trained_P[index] = weight_T[parts.start_P[index] + 1 : parts.stop_P[index]].sum(dtype=np.float64)
+        at_P = self._first_K[parts.task_P] + parts.sample_P
+        trained_P: Floats = self._trained_A[at_P]
+        pieces = np.flatnonzero(parts.length_P != self._length_A[at_P])
+        for index, (task, sample, start, stop) in zip(
+            pieces.tolist(), zip(*(array[pieces].tolist() for array in parts), strict=True), strict=True
+        ):
+            weight_T = self.stores[task].sample(sample).weight_T
+            trained_P[index] = weight_T[start + 1 : stop].sum(dtype=np.float64)
         return trained_P
-
-    def _whole_length(self, parts: Parts) -> Ints:
-        length_P = np.empty_like(parts.task_P)
-        for task, store in enumerate(self.stores):
-            mine = parts.task_P == task
-            length_P[mine] = store.length_S[parts.sample_P[mine]]
-        return length_P
 
     def names(self, parts: Parts) -> list[str]:
         """The public ids of a step's samples, in order."""
@@ -191,39 +246,51 @@ def make_plan(settings: Settings, prepared: Prepared) -> Plan:
     data = settings.data
     sizes = {store.task: len(store.split("train", data.validation, data.test)) for store in prepared.stores}
     epochs = {name: task.epochs for name, task in settings.tasks.items()}
-    mixture = plan_mixture(settings.mixture, sizes, epochs, settings.seed)
+    by_trained = any(stage.by == "trained_tokens" for stage in stages_of(settings.mixture))
+    trained = {
+        store.task: store.trained_S[store.split("train", data.validation, data.test)]
+        for store in (prepared.stores if by_trained else ())
+    }
+    mixture = plan_mixture(settings.mixture, sizes, epochs, settings.seed, trained)
     plan = Plan(settings, prepared.stores, mixture)
     if not plan.num_steps:
         raise DataError("the mixture holds no sample: raise mixture.epochs or add rows")
     return plan
 
 
-def cut(parts: Parts, capacity: int, packing: str) -> list[Parts]:
-    """A step's parts as micro-batches of at most `capacity` tokens (padding counted with packing: padding)."""
+def cut(parts: Parts, capacity: int, packing: str, row_P: Ints | None = None) -> list[Parts]:
+    """A step's parts as micro-batches of at most `capacity` tokens (padding counted with packing: padding).
+
+    `row_P`: the row of each part, ascending. Rows that are already well filled are put together as they are; samples are laid anew
+    only where that gives fewer micro-batches.
+    """
     if packing == "padding":
         group_P = padded_groups(parts.length_P, capacity)
     elif packing == "concat":
-        filled = np.cumsum(parts.length_P)
-        group_P, start = np.zeros(len(filled), dtype=np.int64), 0
-        for index in range(1, len(filled)):
-            before = filled[start - 1] if start else 0
-            if filled[index] - before > capacity:
-                start = index
-            group_P[index] = group_P[index - 1] + (start == index)
+        group_P = next_fit(parts.length_P, capacity)
     else:
-        group_P = best_fit_decreasing(parts.length_P, capacity)
-    order = np.argsort(group_P, kind="stable")
+        group_P = _fewest(parts.length_P, capacity, row_P)
+    order = in_order(group_P)
     borders = np.flatnonzero(np.diff(group_P[order])) + 1
     return [parts.take(index) for index in np.split(order, borders)]
+
+
+def _fewest(length_P: Ints, capacity: int, row_P: Ints | None) -> Ints:
+    """The micro-batch of each part: whole rows side by side, or samples laid anew, whichever makes fewer."""
+    if row_P is not None:
+        whole_P = next_fit(np.bincount(row_P, weights=length_P).astype(np.int64), capacity)[row_P]
+        if whole_P[-1] < -(-int(length_P.sum()) // capacity):
+            return whole_P
+    anew_P = best_fit_decreasing(length_P, capacity)
+    return anew_P if row_P is None or anew_P.max() < whole_P[-1] else whole_P
 
 
 def packed(parts: Parts, capacity: int, seed: int) -> tuple[Parts, Ints]:
     """Whole samples in as few rows as best-fit-decreasing finds, the rows in random order; and how many parts each row has."""
     row_P = best_fit_decreasing(parts.length_P, capacity)
     num_rows = int(row_P.max()) + 1 if len(row_P) else 0
-    place_R = np.random.default_rng(seed).permutation(num_rows)
-    order = np.argsort(place_R[row_P], kind="stable")
-    return parts.take(order), np.bincount(place_R[row_P], minlength=num_rows)
+    place_P = np.random.default_rng(seed).permutation(num_rows)[row_P]
+    return parts.take(in_order(place_P)), np.bincount(place_P, minlength=num_rows)
 
 
 def concatenated(parts: Parts, capacity: int) -> tuple[Parts, Ints]:
@@ -231,14 +298,15 @@ def concatenated(parts: Parts, capacity: int) -> tuple[Parts, Ints]:
     end_P = np.cumsum(parts.length_P)
     begin_P = end_P - parts.length_P
     total = int(end_P[-1]) if len(end_P) else 0
-    border = np.unique(np.concatenate([begin_P, np.arange(0, total, capacity)]))
-    stop = np.append(border[1:], total)[: len(border)]
-    sample = np.searchsorted(end_P, border, side="right")
-    taken = parts.take(sample)
+    num_pieces_P = (end_P - 1) // capacity - begin_P // capacity + 1
+    part = np.repeat(np.arange(len(end_P)), num_pieces_P)
+    nth = np.arange(len(part)) - np.repeat(np.cumsum(num_pieces_P) - num_pieces_P, num_pieces_P)
+    row = begin_P[part] // capacity + nth
+    before = begin_P[part] - parts.start_P[part]  # from a place in the stream to one in the sample
     pieces = Parts(
-        taken.task_P,
-        taken.sample_P,
-        taken.start_P + border - begin_P[sample],
-        taken.start_P + stop - begin_P[sample],
+        parts.task_P[part],
+        parts.sample_P[part],
+        np.maximum(begin_P[part], row * capacity) - before,
+        np.minimum(end_P[part], (row + 1) * capacity) - before,
     )
-    return pieces, np.bincount(border // capacity, minlength=-(-total // capacity))
+    return pieces, np.bincount(row, minlength=-(-total // capacity))

@@ -1,50 +1,38 @@
-"""From raw files to token stores: read, render, encode, check the length, write; each task apart, nothing twice.
+"""From raw files to token stores; each task apart, nothing twice.
 
-A task's store is named by the SHA-256 of everything that made it: the bytes of its files, how they are read, the template, the
-tokenizer, the length limit. Change any of them and another store is made; change none and nothing is tokenized.
+A task's store is named by everything that made it (`data/keys`): change any of it and another store is made; change none and nothing
+is read but a ledger. The work is cut into parts (`data/work`), done here or by several processes (`data/workers`), written part by
+part (`data/parts`); after a kill only the parts that were not finished are done again.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
+import logging
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-import tokenizers
-
-from weft.config.settings import Settings, TaskSettings
-from weft.data import sources, templates
-from weft.data.read import TaskReader, read_task
-from weft.data.store import Store, StoredSample, Writer, read_rejects
-from weft.data.tokens import Encoded, Tokenizer
-from weft.errors import DataError, TemplateError
-from weft.files import sha256
+from weft.config.settings import Settings, TemplateSettings
+from weft.data import cluster, keys, templates, workers
+from weft.data.encoders import Choice, IdsDifferError
+from weft.data.parts import added_up, clear, is_done, lost_of, seal, sweep, tidy
+from weft.data.read import needed_files, read_task, task_files
+from weft.data.sources import Chunk, SourceFile, chunks
+from weft.data.store import Store, read_rejects
+from weft.data.tokens import Tokenizer
+from weft.data.work import Done, Job, Tell, prepare_part
+from weft.errors import DataError
 from weft.log import logger
-from weft.types import (
-    TEXT_ROLE,
-    Conversation,
-    Message,
-    Piece,
-    Progress,
-    ProgressHook,
-    Reject,
-    RowId,
-    TaskLedger,
-    silent,
-)
+from weft.types import Progress, ProgressHook, silent
 
-STORE_VERSION = 3
-_BATCH_ROWS = 2048
-_RESTING_NANOSECONDS = 1_000_000_000
-"""How long a file must have been left alone before its digest is remembered: times of files tick slowly."""
+PART_BYTES = 1 << 24
+MAX_PARTS = 512
+"""A source is cut into parts of PART_BYTES, or larger ones where that would make more than MAX_PARTS of them."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +41,25 @@ class Prepared:
 
     stores: tuple[Store, ...]
     tokenizer: Tokenizer
-    template: templates.Template
+    template_settings: TemplateSettings
+
+    @cached_property
+    def template(self) -> templates.Template:
+        """The template, built when first used. Raises TemplateError."""
+        return templates.build(self.template_settings, self.tokenizer)
 
     @property
     def tasks(self) -> list[str]:
         return [store.task for store in self.stores]
+
+    def refuse_preferences(self) -> None:
+        """Raises DataError where a task holds pairs of a preferred and a rejected answer, which can't be imitated."""
+        paired = [store.task for store in self.stores if store.preferences is not None]
+        if paired:
+            raise DataError(
+                f"task {', '.join(paired)}: holds preference rows, which are read and checked but can't be trained on yet; "
+                f"set tasks.{paired[0]}.preference: chosen to imitate the chosen answers"
+            )
 
     @property
     def fingerprint(self) -> str:
@@ -79,157 +81,174 @@ def tokenizer_folder(base: str) -> Path:
         ) from error
 
 
+class _Wanted(NamedTuple):
+    """A store that is needed: where it lies or is to lie, and what it is made of."""
+
+    name: str
+    files: list[SourceFile]
+    digests: dict[str, str]
+    stamps: dict[str, tuple[int, ...]]
+    place: Path
+
+
 def prepare(settings: Settings, progress: ProgressHook = silent) -> Prepared:
     """Make (or find) the stores of all tasks. Raises DataError with every task that has no usable row."""
     tokenizer = Tokenizer.load(tokenizer_folder(settings.model.base))
-    template = templates.build(settings.template, tokenizer)
-    stores, faults = [], []
-    for name, task in settings.tasks.items():
+    prepared = Prepared((), tokenizer, settings.template)
+    faults: list[str] = []
+    wanted: list[_Wanted] = []
+    for name in settings.tasks:
         try:
-            stores.append(_task_store(_Job(name, task, settings, tokenizer, template, progress)))
+            wanted.append(_wanted(settings, name, tokenizer))
+        except DataError as error:
+            faults.append(str(error))
+    missing = [w for w in wanted if not w.place.is_dir()]
+    choice = _encoder(settings, tokenizer, missing) if missing else None
+    stores = []
+    for w in wanted:
+        try:
+            store = _found(w) if choice is None or w not in missing else _made(settings, prepared, w, choice, progress)
+            _refuse_unusable(store, settings)
+            stores.append(store)
         except DataError as error:
             faults.append(str(error))
     if faults:
         raise DataError("\n".join(faults))
-    return Prepared(tuple(stores), tokenizer, template)
+    return Prepared(tuple(stores), tokenizer, settings.template)
 
 
-class _Job(NamedTuple):
-    """One task to prepare, and all that decides what comes of it."""
-
-    name: str
-    task: TaskSettings
-    settings: Settings
-    tokenizer: Tokenizer
-    template: templates.Template
-    progress: ProgressHook
+def _found(wanted: _Wanted) -> Store:
+    tidy(wanted.place)
+    return Store.open(wanted.place, wanted.name)
 
 
-def _task_store(job: _Job) -> Store:
-    name, task, settings, tokenizer, template, _ = job
-    files = sources.files(task.paths[0])
-    digests = {file.name: digest(file.path, settings.cache) for file in files}
-    made_of = {
-        "version": [STORE_VERSION, tokenizers.__version__],
-        "files": digests,
-        "read": [task.format, task.train_on],
-        "template": template.fingerprint,
-        "tokenizer": tokenizer.fingerprint,
-        "length": [settings.max_tokens, settings.data.too_long, settings.data.packing == "concat"],
-    }
-    key = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:20]
-    place = settings.cache / f"{name}-{key}"
-    if place.is_dir():
-        store = Store.open(place, name)
-    else:
-        with Writer(place, name, [file.name for file in files]) as writer:
-            ledger = _fill(writer, job)
-            changed = [file.name for file in files if digest(file.path) != digests[file.name]]
-            if changed:
-                raise DataError(
-                    f"task {name}: {', '.join(changed)} changed while it was read; prepare again when it is whole"
-                )
-            store = writer.publish(ledger)
-    _refuse_unusable(store, settings)
+def _wanted(settings: Settings, name: str, tokenizer: Tokenizer) -> _Wanted:
+    task = settings.tasks[name]
+    files = task_files(name, task)
+    stamps = keys.stamps(files)
+    digests = keys.source_digests(files, settings.cache)
+    beside = {str(path): keys.digest(path, settings.cache) for path in needed_files(task, files)}
+    key = keys.store_key(settings, task, {**digests, **beside}, tokenizer)
+    return _Wanted(name, files, digests, stamps, settings.cache / f"{name}-{key}")
+
+
+def _encoder(settings: Settings, tokenizer: Tokenizer, missing: Sequence[_Wanted]) -> Choice:
+    num_bytes = sum(file.num_bytes for w in missing for file in w.files)
+    parallel = None if settings.data.processes == 1 else False
+    choice = tokenizer.choose_encoder(settings.data.tokenizer, num_bytes, parallel)
+    level = logging.INFO if choice.encoder.name == "gigatoken" else logging.DEBUG
+    logger.log(level, "ids are made by %s: %s", choice.encoder.name, choice.why)
+    return choice
+
+
+def _made(settings: Settings, prepared: Prepared, wanted: _Wanted, choice: Choice, progress: ProgressHook) -> Store:
+    """Make a store; where a fast encoder turns out to differ from the reference, from the start with the reference."""
+    try:
+        return _made_with(settings, prepared, wanted, choice, progress)
+    except IdsDifferError as error:
+        logger.warning("task %s: %s gave %s; preparing again with tokenizers", wanted.name, choice.encoder.name, error)
+        clear(parts_folder(wanted.place))
+        reference = prepared.tokenizer.choose_encoder("tokenizers", 0)
+        return _made_with(settings, prepared, wanted, reference, progress)
+
+
+def parts_folder(place: Path) -> Path:
+    """Where the parts of a store lie while it is made."""
+    return place.with_name(f"{place.name}.parts")
+
+
+def _made_with(
+    settings: Settings, prepared: Prepared, wanted: _Wanted, choice: Choice, progress: ProgressHook
+) -> Store:
+    name, folder = wanted.name, parts_folder(wanted.place)
+    sweep(wanted.place, name)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        reader = read_task(name, settings.tasks[name])
+        job = Job(settings.tasks[name], settings, reader, prepared.tokenizer, prepared.template, choice.encoder, folder)
+        parts = part_chunks(wanted.files)
+        waiting = [number for number in range(len(parts)) if not is_done(folder, number)]
+        told = _Told(name, sum(c.stop - c.start for part in parts for c in part), progress)
+        told.skip(sum(c.stop - c.start for number, part in enumerate(parts) if number not in waiting for c in part))
+        run(job, parts, waiting, told)
+        lost = lost_of(folder, len(parts))
+        if lost:
+            raise DataError(
+                f"task {name}: the rest of a file can't be read, so nobody knows what is lost: {'; '.join(lost)}. Mend it or move it away"
+            )
+        if changed := keys.changed(wanted.files, wanted.digests, wanted.stamps):
+            raise DataError(
+                f"task {name}: {', '.join(changed)} changed while it was read; prepare again when it is whole"
+            )
+        ledger = added_up(folder, name, reader.format_name, len(parts))
+        store = seal(folder, wanted.place, ledger, [file.name for file in wanted.files], len(parts))
+    except FileNotFoundError as error:
+        if not wanted.place.is_dir():
+            raise DataError(
+                f"task {name}: another preparation of the same data took {folder} away; run again"
+            ) from error
+        return Store.open(wanted.place, name)  # another process was faster and has moved the parts to their place
+    except DataError:
+        clear(folder)
+        raise
     return store
 
 
-def _fill(writer: Writer, job: _Job) -> TaskLedger:
-    name, task, settings, tokenizer, template, progress = job
-    reader = read_task(name, task)
-    lost: list[str] = []
-    counts: Counter[str] = Counter()
-    dropped: Counter[str] = Counter()
-    limit = None if settings.data.packing == "concat" else settings.max_tokens
-    opening = (
-        len(tokenizer.encode_one(template.prompt([Message("user", "x")]))) if settings.data.too_long == "cut" else 1
-    )
-    for batch in _batches(reader):
-        rendered: list[tuple[RowId, int, bool, list[Piece]]] = []
-        for item in batch:
-            counts["read"] += 1
-            if isinstance(item, Reject):
-                counts["quarantined"] += 1
-                writer.reject(item)
-                if item.reason in sources.FILE_REASONS:
-                    lost.append(f"{item.row.file}: {item.reason}: {item.detail}")
-                continue
-            row, conversation, row_hash = item
-            try:
-                pieces = template.render(conversation.messages, task.train_on)
-            except TemplateError as error:
-                counts["quarantined"] += 1
-                writer.reject(Reject(row, "template", str(error)))
-                continue
-            rendered.append((row, row_hash, conversation.messages[0].role == TEXT_ROLE, pieces))
-        for (row, row_hash, is_text, _), encoded in zip(
-            rendered, tokenizer.encode([pieces for *_, pieces in rendered]), strict=True
-        ):
-            fitted, reason = fit(encoded, limit, settings.data.too_long, is_text, tokenizer.control_ids, opening)
-            if fitted is None:
-                dropped[reason] += 1
-                writer.reject(Reject(row, reason, f"{len(encoded.ids_T)} tokens, data.max_tokens is {limit}"))
-                continue
-            counts["cut"] += reason == "cut"
-            writer.add(StoredSample(row, fitted, row_hash))
-        progress(Progress(f"prepare {name}", counts["read"], 0, f"{writer.tokens} tokens"))
-    if lost:
-        raise DataError(
-            f"task {name}: the rest of a file can't be read, so nobody knows what is lost: {'; '.join(lost)}. Mend it or move it away"
+def run(job: Job, parts: Sequence[Sequence[Chunk]], waiting: Sequence[int], tell: Tell) -> None:
+    """Do the parts that wait: here, in several processes, or on a cluster."""
+    data = job.settings.data
+    if waiting and data.engine == "ray":
+        cluster.run(job, parts, waiting, data.processes, tell)
+    elif min(data.processes, len(waiting)) > 1:
+        workers.run(job, parts, waiting, min(data.processes, len(waiting)), tell)
+    else:
+        for number in waiting:
+            prepare_part(job, number, parts[number], tell)
+
+
+def part_chunks(files: Sequence[SourceFile]) -> list[list[Chunk]]:
+    """The parts of a source, each some chunks one after another; a function of the files alone."""
+    total = sum(file.num_bytes for file in files)
+    size = max(PART_BYTES, -(-total // MAX_PARTS))
+    parts: list[list[Chunk]] = []
+    filled = 0
+    for chunk in (chunk for file in files for chunk in chunks(file, size)):
+        num_bytes = chunk.stop - chunk.start
+        if not parts or filled + num_bytes > size:
+            parts.append([])
+            filled = 0
+        parts[-1].append(chunk)
+        filled += num_bytes
+    return parts
+
+
+class _Told:
+    """Adds up what parts report and tells a person: bytes of the source, rows a second, and how long it may still take."""
+
+    def __init__(self, task: str, num_bytes: int, progress: ProgressHook) -> None:
+        self._task, self._total, self._progress = task, num_bytes, progress
+        self._start, self._rows, self._tokens, self._bytes, self._skipped = time.monotonic(), 0, 0, 0, 0
+
+    def skip(self, num_bytes: int) -> None:
+        self._skipped = self._bytes = num_bytes
+
+    def __call__(self, done: Done) -> None:
+        self._rows, self._tokens, self._bytes = (
+            self._rows + done.rows,
+            self._tokens + done.tokens,
+            self._bytes + done.num_bytes,
         )
-    return TaskLedger(
-        task=name,
-        format=reader.format_name,
-        read=counts["read"],
-        used=writer.used,
-        quarantined=counts["quarantined"],
-        dropped=dict(sorted(dropped.items())),
-        cut=counts["cut"],
-    )
+        seconds = max(time.monotonic() - self._start, 1e-6)
+        share = (self._bytes - self._skipped) / max(1, self._total - self._skipped)
+        left = f", {_clock(seconds / share - seconds)} left" if 0.0 < share < 1.0 else ""
+        note = f"{self._rows:,} rows, {self._tokens:,} tokens, {self._rows / seconds:,.0f} rows/s{left}"
+        self._progress(
+            Progress(f"prepare {self._task}", min(self._bytes, self._total), self._total, note, "bytes", done.first)
+        )
 
 
-def fit(
-    encoded: Encoded, limit: int | None, too_long: str, is_text: bool, control_ids: frozenset[int], opening: int = 1
-) -> tuple[Encoded | None, str]:
-    """A sample within the limit, or None and the reason: `too_long` or `nothing_trained`; ("cut" where it was shortened).
-
-    A cut takes the front of the prompt away (but a leading control token such as BOS). An answer that is not left whole, with at least
-    `opening` tokens of what leads to it, is no longer trained. A plain document loses its end, and with it the stop token.
-    """
-    ids_T, weight_T = encoded.ids_T, encoded.weight_T.copy()
-    weight_T[:1] = 0.0  # nothing predicts the first token
-    reason = ""
-    if limit is not None and len(ids_T) > limit:
-        if too_long == "drop":
-            return None, "too_long"
-        reason = "cut"
-        if is_text:
-            ids_T, weight_T = ids_T[:limit], weight_T[:limit]
-        else:
-            head = 1 if int(ids_T[0]) in control_ids else 0
-            start = len(ids_T) - limit + head
-            rest = weight_T[start:].copy()
-            while rest.any() and (first := int(np.argmax(rest > 0))) < opening:
-                ends = np.flatnonzero(rest[first:] == 0)
-                rest[first : first + int(ends[0]) if len(ends) else len(rest)] = 0.0
-            ids_T = np.concatenate([ids_T[:head], ids_T[start:]])
-            weight_T = np.concatenate([np.zeros(head, dtype=np.float32), rest])
-            if not weight_T.any():
-                return None, "too_long"
-    if not weight_T.any():
-        return None, "nothing_trained"
-    return Encoded(ids_T, weight_T), reason
-
-
-def _batches(reader: TaskReader) -> Iterator[list[tuple[RowId, Conversation, int] | Reject]]:
-    batch: list[tuple[RowId, Conversation, int] | Reject] = []
-    for item in reader:
-        batch.append(item)
-        if len(batch) == _BATCH_ROWS:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02d}:{int(seconds) % 60:02d}"
 
 
 def _refuse_unusable(store: Store, settings: Settings) -> None:
@@ -256,20 +275,3 @@ def _refuse_unusable(store: Store, settings: Settings) -> None:
 def _reasons(store: Store) -> str:
     parts: Sequence[str] = [f"{number} {reason}" for reason, number in store.ledger.dropped.items()]
     return ", ".join([*([f"{store.ledger.quarantined} quarantined"] if store.ledger.quarantined else []), *parts])
-
-
-def digest(path: Path, cache: Path | None = None) -> str:
-    """SHA-256 of a file's bytes; with a cache folder, remembered by path, size and the times that no program can set back."""
-    stat = path.stat()
-    seen = [str(path.absolute()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
-    note = None if cache is None else cache / "digests" / hashlib.sha256(json.dumps(seen).encode()).hexdigest()
-    if note is not None and note.is_file():
-        return note.read_text("ascii")
-    found = sha256(path)
-    rests = time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) > _RESTING_NANOSECONDS
-    if note is not None and rests:
-        note.parent.mkdir(parents=True, exist_ok=True)
-        temporary = note.with_name(f"{note.name}.{os.getpid()}")
-        temporary.write_text(found, "ascii")
-        temporary.replace(note)
-    return found

@@ -1,11 +1,7 @@
 """Text to ids, the same way everywhere: in training, evaluation, chat, serving and export.
 
-The one idea: a rendered conversation is cut where the model starts and stops to write, whether that answer is trained or not, and
-at control tokens; the stretches between are encoded apart. So the ids of a prompt are always a prefix of the ids of the
-conversation, the mask falls on token borders by construction, and a `</s>` in a user's text stays text.
-
-    pieces    <s>human⏎ What is 1+1? ⏎<s>bot⏎ | 2⏎</s> | ⏎<s>human⏎ …
-    stretches <s> [human⏎What is 1+1?⏎] <s> [bot⏎] | [2⏎] </s> | [⏎] <s> [human⏎ …]
+A model folder's tokenizer, read from `tokenizer.json` without Transformers, and only when ids are needed. How conversations are cut
+so that masks fall on token borders is in `data/stretches`; which library makes the ids in `data/encoders`.
 
 Some SentencePiece-like tokenizers write a space before a text's first word. A stretch that goes on inside a text must not get
 one, so it is encoded behind a sentinel whose ids are taken off again; which tokenizers need that is found by trying.
@@ -20,14 +16,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
-import numpy as np
-import numpy.typing as npt
 import tokenizers
 
+from weft.data.encoders import Choice, Encoder, Reference, Wanted, choose
+from weft.data.stretches import ControlToken, Cutter, Encoded, EncodedBatch
 from weft.errors import DataError
-from weft.types import Piece
+from weft.files import sha256
+from weft.types import JsonObject, Piece, Tokens
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -43,42 +40,26 @@ TOKENIZER_FILES = (
 
 _PROBES = ("a", "A b", " a", "  a", "1", "中文", "é", "\n", "\n\na", "\ta", "'s", ".", "<a>", "ab\ncd")
 _SENTINELS = ("\n", "\ue000", "\u0001", "|")
-_WHITE = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
-"""What `lstrip` and `rstrip` of an added token take away: Unicode's white space, which is not quite Python's."""
-
-
-class Encoded(NamedTuple):
-    """A sample's tokens: ids_T int32 and weight_T float32 (0: context)."""
-
-    ids_T: npt.NDArray[np.int32]
-    weight_T: npt.NDArray[np.float32]
-
-
-class _Stretch(NamedTuple):
-    text: str
-    goes_on: bool
+_LOOKS_LIKE_CONTROL = re.compile(r"<[^\s<>]{1,80}>|\[[A-Z_/]{2,40}\]")
+"""Added tokens such as `<tool_call>` that their tokenizer doesn't mark as special: in a user's text they too stay text."""
 
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """A model folder's tokenizer, read from `tokenizer.json` without Transformers.
+    """The tokenizer in a folder; the library behind it (`backend`) is loaded when first used.
 
     (Transformers' AutoTokenizer exchanges the pre-tokenizer of some model types, and so the ids; this never does.)
     """
 
     folder: Path
-    backend: tokenizers.Tokenizer
     config: dict[str, Any]
 
     @classmethod
     def load(cls, folder: str | Path) -> Tokenizer:
-        """The tokenizer in a folder. Raises DataError where it has none that can be read."""
+        """The tokenizer in a folder. Raises DataError where there is none; whether it can be read shows when it is used."""
         folder = Path(folder)
-        file = folder / "tokenizer.json"
-        backend = _read(file) if file.is_file() else _converted(folder)
-        backend.no_truncation()
-        backend.no_padding()
-        backend.encode_special_tokens = True
+        if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+            raise DataError(f"{folder}: no tokenizer here (looked for {', '.join(TOKENIZER_FILES)})")
         config_file = folder / "tokenizer_config.json"
         try:
             config = json.loads(config_file.read_text("utf-8")) if config_file.is_file() else {}
@@ -86,7 +67,32 @@ class Tokenizer:
             raise DataError(f"{config_file}: not JSON in UTF-8: {error}") from error
         if not isinstance(config, dict):
             raise DataError(f"{config_file}: holds no JSON object")
-        return cls(folder, backend, config)
+        return cls(folder, config)
+
+    @cached_property
+    def _read(self) -> tuple[tokenizers.Tokenizer, frozenset[str]]:
+        """The library's tokenizer, with every control token marked as special; and which of them were not."""
+        file = self.folder / "tokenizer.json"
+        backend = _from_file(file) if file.is_file() else _converted(self.folder)
+        unmarked = frozenset(
+            t.content
+            for t in backend.get_added_tokens_decoder().values()
+            if not t.special and _LOOKS_LIKE_CONTROL.fullmatch(t.content)
+        )
+        if unmarked:
+            description = json.loads(backend.to_str())
+            for token in description["added_tokens"]:
+                token["special"] = token["special"] or token["content"] in unmarked
+            backend = tokenizers.Tokenizer.from_str(json.dumps(description, ensure_ascii=False))
+        backend.no_truncation()
+        backend.no_padding()
+        backend.encode_special_tokens = True
+        return backend, unmarked
+
+    @property
+    def backend(self) -> tokenizers.Tokenizer:
+        """The library's tokenizer. Raises DataError where the files can't be read."""
+        return self._read[0]
 
     # -- special tokens -------------------------------------------------------------------------------------------------------
 
@@ -148,6 +154,11 @@ class Tokenizer:
     def control_ids(self) -> frozenset[int]:
         return frozenset(cast(int, self.id_of(name)) for name in self._control)
 
+    @cached_property
+    def control(self) -> frozenset[str]:
+        """The texts of all control tokens."""
+        return frozenset(self._control)
+
     @property
     def control_names(self) -> list[str]:
         return list(self._control)
@@ -158,9 +169,13 @@ class Tokenizer:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of everything that decides ids."""
-        text = self.backend.to_str() + json.dumps({k: self.token(k) for k in ("bos_token", "eos_token", "pad_token")})
-        return hashlib.sha256(text.encode()).hexdigest()
+        """SHA-256 of everything that decides ids: the tokenizer's files, and the special tokens that its settings name."""
+        files = [name for name in TOKENIZER_FILES if name.startswith(("tokenizer.", "vocab", "merges", "added_tokens"))]
+        if (self.folder / "tokenizer.json").is_file():
+            files = ["tokenizer.json"]
+        parts: JsonObject = {name: sha256(self.folder / name) for name in files if (self.folder / name).is_file()}
+        parts |= {name: self.token(name) for name in ("bos_token", "eos_token", "pad_token")}
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     # -- encoding -------------------------------------------------------------------------------------------------------------
 
@@ -194,12 +209,32 @@ class Tokenizer:
     def _raw(self, text: str) -> list[int]:
         return self.backend.encode(text, add_special_tokens=False).ids
 
+    @cached_property
+    def _cutter(self) -> Cutter:
+        control = {
+            name: ControlToken(cast(int, self.id_of(name)), t.lstrip, t.rstrip) for name, t in self._control.items()
+        }
+        sentinel, alone = self._sentinel or ("", [])
+        return Cutter(control, sentinel, tuple(alone), self._goes_on_after_control)
+
+    def choose_encoder(self, wanted: Wanted, num_bytes: int, parallel: bool | None = None) -> Choice:
+        """The library for so many bytes of text: see `data/encoders`. Raises ConfigError."""
+        return choose(wanted, self.backend, self._description, self.control, num_bytes, parallel)
+
+    def _description(self) -> str:
+        file = self.folder / "tokenizer.json"
+        return file.read_text("utf-8") if file.is_file() else self.backend.to_str()
+
+    def encode_batch(self, samples: Sequence[Sequence[Piece] | Tokens], encoder: Encoder | None = None) -> EncodedBatch:
+        """The tokens of rendered samples in flat arrays, all stretches in one batch call."""
+        return self._cutter.encode(samples, encoder or Reference(self.backend))
+
     def encode(self, samples: Sequence[Sequence[Piece]]) -> list[Encoded]:
-        """The tokens of rendered samples, all stretches in one batch call on all cores."""
-        index: dict[_Stretch, int] = {}
-        plans = [self._stretches(pieces, index) for pieces in samples]
-        ids_of = self._encode_stretches(list(index))
-        return [_joined(plan, ids_of) for plan in plans]
+        """The tokens of rendered samples. Raises DataError for a text that can't be encoded in the middle of another."""
+        batch = self.encode_batch(samples)
+        if batch.faults:
+            raise DataError(f"{self.folder}: {next(iter(batch.faults.values()))}")
+        return [batch.sample(index) for index in range(len(samples))]
 
     def encode_one(self, pieces: Sequence[Piece]) -> list[int]:
         """The ids of one rendered prompt."""
@@ -207,64 +242,17 @@ class Tokenizer:
         return ids
 
     def decode(self, ids: Sequence[int], skip_control: bool = False) -> str:
-        return self.backend.decode(list(ids), skip_special_tokens=skip_control)
+        """The text of ids; `skip_control` leaves out the tokens that the tokenizer itself calls special."""
+        if skip_control:
+            ids = [number for number in ids if number not in self._special_ids]
+        return self.backend.decode(list(ids), skip_special_tokens=False)
 
-    def _stretches(self, pieces: Sequence[Piece], index: dict[_Stretch, int]) -> list[tuple[int, float]]:
-        """A sample as (stretch number, or -1 - id for a control token; weight); new stretches are added to `index`."""
-        plan: list[tuple[int, float]] = []
-        text, weight, goes_on, strip_next = "", 0.0, False, False
-
-        def flush() -> None:
-            nonlocal text, goes_on
-            if text:
-                plan.append((index.setdefault(_Stretch(text, goes_on), len(index)), weight))
-                text, goes_on = "", True
-
-        for piece in pieces:
-            if piece.cut or piece.weight != weight:
-                flush()
-                weight = piece.weight
-            parts = self._control_pattern.split(piece.text) if piece.control and self._control_pattern else [piece.text]
-            for part in parts:
-                token = self._control.get(part) if piece.control else None
-                if token is None:
-                    text += part.lstrip(_WHITE) if strip_next else part
-                    strip_next = strip_next and not text
-                    continue
-                if token.lstrip:
-                    text = text.rstrip(_WHITE)
-                flush()
-                plan.append((-1 - cast(int, self.id_of(part)), weight))
-                goes_on, strip_next = self._goes_on_after_control, token.rstrip
-        flush()
-        return plan
-
-    def _encode_stretches(self, stretches: Sequence[_Stretch]) -> list[npt.NDArray[np.int32]]:
-        sentinel, alone = self._sentinel or ("", [])
-        texts = [sentinel + s.text if s.goes_on else s.text for s in stretches]
-        encodings = self.backend.encode_batch_fast(texts, add_special_tokens=False)
-        found = []
-        for stretch, encoding in zip(stretches, encodings, strict=True):
-            ids = encoding.ids
-            if alone and stretch.goes_on:
-                if ids[: len(alone)] != alone:
-                    raise DataError(
-                        f"{self.folder}: {stretch.text[:40]!r} can't be encoded in the middle of a text; please report it"
-                    )
-                ids = ids[len(alone) :]
-            found.append(np.asarray(ids, dtype=np.int32))
-        return found
+    @cached_property
+    def _special_ids(self) -> frozenset[int]:
+        return frozenset(cast(int, self.id_of(name)) for name in self._control if name not in self._read[1])
 
 
-def _joined(plan: list[tuple[int, float]], ids_of: list[npt.NDArray[np.int32]]) -> Encoded:
-    parts = [ids_of[number] if number >= 0 else np.array([-1 - number], dtype=np.int32) for number, _ in plan]
-    weights = np.array([weight for _, weight in plan], dtype=np.float32)
-    if not parts:
-        return Encoded(np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32))
-    return Encoded(np.concatenate(parts), np.repeat(weights, [len(part) for part in parts]))
-
-
-def _read(file: Path) -> tokenizers.Tokenizer:
+def _from_file(file: Path) -> tokenizers.Tokenizer:
     try:
         return tokenizers.Tokenizer.from_file(str(file))
     except Exception as error:  # the library raises nothing narrower
@@ -273,8 +261,6 @@ def _read(file: Path) -> tokenizers.Tokenizer:
 
 def _converted(folder: Path) -> tokenizers.Tokenizer:
     """A tokenizer that lies there in an older form only (`tokenizer.model`, `vocab.json`): Transformers converts it."""
-    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
-        raise DataError(f"{folder}: no tokenizer here (looked for {', '.join(TOKENIZER_FILES)})")
     from transformers import AutoTokenizer
 
     try:

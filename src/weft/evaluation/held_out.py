@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from weft.data.read import ReadRow, read_task
 from weft.data.sources import SUFFIXES
 from weft.data.store import Store
 from weft.errors import ConfigError, DataError
-from weft.types import TEXT_ROLE, Message
+from weft.types import TEXT_ROLE, Conversation, Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,12 @@ def validation_questions(settings: Settings, store: Store, max_prompts: int) -> 
     return _chosen(_questions(store.task, settings.tasks[store.task], wanted), max_prompts)
 
 
-def held_out_questions(folder: Path, tasks: Iterable[str], max_prompts: int) -> dict[str, list[Question]]:
-    """Questions from a folder with one file a task, `<task>.jsonl` (or .json, or either with .gz).
+def held_out_questions(
+    folder: Path, tasks: Mapping[str, TaskSettings] | Sequence[str], max_prompts: int
+) -> dict[str, list[Question]]:
+    """Questions from a folder with one file a task, `<task>.jsonl` (or another suffix that is read).
+
+    Where the tasks' settings are given, a file's columns mean what they mean in its task. Otherwise its format is found.
 
     Raises ConfigError where it has no file of any task, or one of no task; DataError for a row that can't be read.
     """
@@ -43,7 +47,6 @@ def held_out_questions(folder: Path, tasks: Iterable[str], max_prompts: int) -> 
         raise ConfigError(
             f"--held-out {folder}: is no folder; it should hold a file for each task, such as {next(iter(tasks))}.jsonl"
         )
-    tasks = list(tasks)
     found = {file: _task_of(file) for file in sorted(folder.iterdir()) if file.is_file() and _task_of(file)}
     strangers = [file.name for file, task in found.items() if task not in tasks]
     if strangers or not found:
@@ -54,10 +57,16 @@ def held_out_questions(folder: Path, tasks: Iterable[str], max_prompts: int) -> 
         )
         raise ConfigError(f"--held-out {folder}: {what}; the tasks are {', '.join(tasks)}")
     return {
-        task: _chosen(_questions(task, TaskSettings(path=str(file)), None), max_prompts)
+        task: _chosen(_questions(task, _settings_of(tasks, task, file), None), max_prompts)
         for file, task in found.items()
         if task is not None
     }
+
+
+def _settings_of(tasks: Mapping[str, TaskSettings] | Sequence[str], task: str, file: Path) -> TaskSettings:
+    if not isinstance(tasks, Mapping):
+        return TaskSettings(path=str(file))
+    return tasks[task].model_copy(update={"path": str(file)})
 
 
 def _task_of(file: Path) -> str | None:
@@ -79,8 +88,16 @@ def _questions(name: str, task: TaskSettings, wanted: set[str] | None) -> Iterat
                 raise DataError(f"{task.path}:{item.row.line}: {item.reason}: {item.detail}")
             continue
         row, messages = item.id.of(name), item.conversation.messages
-        if messages[0].role != TEXT_ROLE and (wanted is None or row in wanted):
+        if (wanted is None or row in wanted) and _can_be_asked(item.conversation):
             yield Question(row, messages[:-1], messages[-1].content)
+
+
+def _can_be_asked(conversation: Conversation) -> bool:
+    """Whether there is an answer in words: not in a document, in ready tokens, after a tool's call, or one that is not liked."""
+    messages = conversation.messages
+    if not messages or messages[0].role == TEXT_ROLE or conversation.desirable is False:
+        return False
+    return not messages[-1].tool_calls
 
 
 def _chosen(questions: Iterable[Question], most: int) -> list[Question]:

@@ -63,7 +63,7 @@ def evaluate(
     totals = validation_totals(loaded, settings, prepared)
     progress(Progress("validate", 1, 1))
     questions = (
-        held_out_questions(held_out, prepared.tasks, max_prompts)
+        held_out_questions(held_out, settings.tasks, max_prompts)
         if held_out
         else {store.task: validation_questions(settings, store, max_prompts) for store in prepared.stores}
     )

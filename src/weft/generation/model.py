@@ -54,6 +54,14 @@ class Loaded:
         )
 
     @cached_property
+    def answer_start(self) -> str:
+        """What the model writes before an answer's text, by the template."""
+        try:
+            return self.template.answer_start
+        except TemplateError:  # it ends answers without a control token: good enough to read, if not to train
+            return ""
+
+    @cached_property
     def answer_end(self) -> str:
         """What the template puts between an answer and its stop token."""
         try:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from weft.data import formats
 from weft.data.formats import RowError
 from weft.data.parse import Row
-from weft.data.sources import SourceFile, rows
+from weft.data.sources import rows, source_file
 from weft.errors import DataError
 from weft.types import TEXT_ROLE, JsonObject, JsonValue, Message, RowId
 
@@ -38,7 +38,7 @@ def read_prompts(file: Path) -> list[Asked]:
     if not file.is_file():
         raise DataError(f"{file}: no such file (looked for {file.absolute()})")
     found, faults = [], []
-    for row in rows(SourceFile(file, file.name)):
+    for row in rows(source_file(file)):
         if not isinstance(row, Row):
             faults.append(f"{file}:{row.row.line}: {row.reason}: {row.detail}")
             continue
@@ -61,6 +61,8 @@ def prompt_of(row: JsonValue) -> tuple[list[Message], str | None]:
         if format is None:
             continue
         messages = list(format.convert(filled).messages)
+        if not messages:
+            raise RowError("wrong_format", "a tokenized row has no prompt in words")
         if messages[0].role == TEXT_ROLE:
             return messages, None
         return messages[:-1], messages[-1].content if answered else None
@@ -74,6 +76,8 @@ def _candidates(row: JsonValue) -> Iterator[tuple[JsonValue, bool]]:
     if isinstance(row, list):
         yield (row, True) if _is_answered(row) else ([*row, _TURNS["messages"]], False)
     elif isinstance(row, dict):
+        if "chosen" in row:  # its turns end before the answers
+            yield row, True
         for key, answer in _TURNS.items():
             turns = row.get(key)
             if isinstance(turns, list) and not _is_answered(turns):

@@ -5,6 +5,8 @@ of a text, and would take it off the answer. The context is a letter, whose text
 
     training   <s>bot⏎ | ▁2 ⏎ </s>      encoded behind a sentinel
     answer              ▁2 ⏎ </s>       decode([▁a ▁2]) = "a 2", less "a", less the template's "⏎": " 2"
+
+(A template that begins answers with a space, such as Llama-2's, has that space taken off too: it is no part of the answer.)
 """
 
 from __future__ import annotations
@@ -14,22 +16,27 @@ from collections.abc import Sequence
 from weft.data.tokens import Tokenizer
 from weft.errors import DataError
 from weft.generation.model import Loaded
-from weft.types import TEXT_ROLE, Message, Piece
+from weft.types import JsonObject, Message, Piece
 
 _LETTER = "a"
 _HALF = "\ufffd"
 """What a decoder writes for bytes that are not, or not yet, a character."""
 
 
-def prompt_ids(loaded: Loaded, messages: Sequence[Message]) -> list[int]:
-    """The ids that the model is shown before it answers; a single message of the role `text` is shown as it is, to be gone on with."""
+def prompt_ids(
+    loaded: Loaded,
+    messages: Sequence[Message],
+    tools: Sequence[JsonObject] = (),
+    documents: Sequence[JsonObject] = (),
+    continue_final: bool = False,
+) -> list[int]:
+    """The ids that the model is shown before it answers; a document (or one with a gap) is shown as it is, to be gone on with.
+
+    `continue_final`: the last message is an answer that is only begun.
+    """
     if not messages:
         raise DataError("there is no message to answer")
-    if messages[0].role == TEXT_ROLE:
-        pieces = [Piece(loaded.tokenizer.bos_text, 0.0, True), Piece(messages[0].content, 0.0, False)]
-    else:
-        pieces = loaded.template.prompt(messages)
-    ids = loaded.tokenizer.encode_one(pieces)
+    ids = loaded.tokenizer.encode_one(loaded.template.prompt(messages, tools, documents, continue_final))
     if not ids:
         raise DataError("the prompt is empty: there is nothing to go on from")
     return ids
@@ -41,12 +48,12 @@ class AnswerText:
     def __init__(self, loaded: Loaded, prompt: Sequence[int]) -> None:
         self._tokenizer = loaded.tokenizer
         self._stop_ids = frozenset(loaded.stop_ids)
-        self._answer_end = loaded.answer_end
+        self._answer_start, self._answer_end = loaded.answer_start, loaded.answer_end
         self._context = _context(loaded.tokenizer, prompt[-1])
 
     def of(self, ids: Sequence[int], stopped: bool) -> str:
-        """The whole answer: what comes before the stop token, less what the template adds there."""
-        text = self._after(self._context, self._before_stop(ids))
+        """The whole answer: what comes before the stop token, less what the template adds there and at its beginning."""
+        text = self._after(self._context, self._before_stop(ids)).removeprefix(self._answer_start)
         return text.removesuffix(self._answer_end) if stopped else text
 
     def _before_stop(self, ids: Sequence[int]) -> list[int]:
@@ -65,6 +72,7 @@ class TextStream(AnswerText):
         super().__init__(loaded, prompt)
         self._ids: list[int] = []
         self._held = ""
+        self._begins = bool(self._answer_start)
 
     def push(self, number: int) -> str:
         """The text that one more id (no stop token) makes certain, often nothing."""
@@ -74,14 +82,23 @@ class TextStream(AnswerText):
             return ""
         self._context, self._ids = self._ids, []
         text = self._held + grown
+        if self._begins and self._answer_start.startswith(text) and text != self._answer_start:
+            self._held = text
+            return ""
+        text = self._less_start(text)
         self._held = _open_end(text, self._answer_end)
         return text[: len(text) - len(self._held)]
 
     def finish(self, stopped: bool) -> str:
         """What is left at the answer's end."""
-        text = self._held + (self._after(self._context, self._ids) if self._ids else "")
+        text = self._less_start(self._held + (self._after(self._context, self._ids) if self._ids else ""))
         self._held, self._ids = "", []
         return text.removesuffix(self._answer_end) if stopped else text
+
+    def _less_start(self, text: str) -> str:
+        """The text less what the template begins answers with, where this is the answer's beginning."""
+        begins, self._begins = self._begins, False
+        return text.removeprefix(self._answer_start) if begins else text
 
 
 def _open_end(text: str, ending: str) -> str:

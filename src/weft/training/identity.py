@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from weft.config.settings import Settings
-from weft.data.prepare import Prepared, digest
+from weft.data.keys import digest
+from weft.data.prepare import Prepared
 from weft.errors import CheckpointError
 from weft.files import write_json
 from weft.models.load import compute_dtype, pick_device

@@ -192,7 +192,7 @@ def _write(run: Run, record: dict[str, Any]) -> None:
     if run.metrics:
         run.metrics.write(record)
     if run.tensorboard:
-        epoch = record["step"] / run.plan.steps_of_mixture * run.settings.mixture.epochs
+        epoch = record["step"] / run.plan.steps_of_mixture * run.plan.epochs
         run.tensorboard.step(record, epoch)
 
 

@@ -13,6 +13,7 @@ import yaml
 
 from weft import balance, files
 from weft.config.settings import Settings
+from weft.data.forecast import missed_shares
 from weft.data.mixture import stable_seed
 from weft.data.plan import make_plan
 from weft.data.prepare import Prepared, prepare
@@ -78,8 +79,11 @@ def build(settings: Settings, engine: Engine, progress: ProgressHook) -> Run:
     """A run at its start or at its newest whole checkpoint. The caller holds the folder's lock (rank 0)."""
     folder = settings.output
     prepared = check_identity(settings, engine, progress)
+    prepared.refuse_preferences()
     plan = make_plan(settings, prepared)
     if engine.rank == 0:
+        for missed in missed_shares(plan):
+            logger.warning("%s", missed)
         _write_settings(folder, settings)
         (folder / "checkpoints").mkdir(exist_ok=True)
         files.remove_leftovers(folder / "checkpoints")

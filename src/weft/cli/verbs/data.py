@@ -1,4 +1,4 @@
-"""`weft data prepare | show | check FILE`: the data, before any training. Needs no torch."""
+"""`weft data prepare | show | check | stats | report FILE`: the data, before any training. Needs no torch."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from weft.data.checks.stats import Stats
     from weft.data.prepare import Prepared
 
-SUMMARY = "prepare, show or check the data of a settings file"
+SUMMARY = "prepare, show, check, count or report the data of a settings file"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", required=True, metavar="prepare|show|check")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="prepare|show|check|stats|report")
     for name, text in (
         ("prepare", "fill the token store, so that training starts at once"),
         ("show", "print samples with their trained tokens coloured"),
-        ("check", "prove the masks and print the ledger; exit code 1 when a check fails"),
+        ("check", "prove the masks, look for duplicates and contamination; exit code 1 when a check fails"),
+        ("stats", "print lengths, trained shares, bytes per token and what a pass over the mixture holds"),
+        ("report", "write checks, numbers, plots and coloured samples into one HTML file"),
     ):
         action = actions.add_parser(name, help=text)
         action.add_argument("file", metavar="FILE", help="settings in YAML, or an MFTCoder training JSON")
@@ -24,12 +27,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if name == "show":
             action.add_argument("--task", metavar="T", help="only this task")
             action.add_argument("-n", type=int, default=3, metavar="N", help="samples a task; 0 means all (default: 3)")
-        if name != "prepare":
+        if name == "report":
+            action.add_argument("-o", "--output", metavar="HTML", help="the file to write (default: report.html)")
+        if name not in ("prepare", "report"):
             action.add_argument("--json", action="store_true", help="for machines")
 
 
 def run(args: argparse.Namespace) -> int:
-    return {"prepare": _prepare, "show": _show, "check": _check}[args.action](args)
+    verbs = {"prepare": _prepare, "show": _show, "check": _check, "stats": _stats, "report": _report}
+    return verbs[args.action](args)
 
 
 def _prepare(args: argparse.Namespace) -> int:
@@ -101,8 +107,82 @@ def _check(args: argparse.Namespace) -> int:
     else:
         _print_ledger(checked.prepared)
         for c in checked.checks:
-            print(f"{'ok  ' if c.ok else 'FAIL'} {c.name}: {c.detail}")
+            print(f"{('look' if c.careful else 'ok  ') if c.ok else 'FAIL'} {c.name}: {c.detail}")
     return 0 if checked.ok else 1
+
+
+def _stats(args: argparse.Namespace) -> int:
+    import json
+
+    from weft import api
+    from weft.cli.progress import Console
+
+    console = Console()
+    try:
+        found = api.stats(args.file, *args.overrides, progress=console)
+    finally:
+        console.close()
+    if args.json:
+        print(json.dumps(found.record(), ensure_ascii=False))
+    else:
+        _print_stats(found)
+    return 0
+
+
+def _report(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from weft import api
+    from weft.cli.progress import Console
+
+    place = Path(args.output or "report.html")
+    console = Console()
+    try:
+        page = api.report(args.file, *args.overrides, progress=console)
+    finally:
+        console.close()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(page, "utf-8")
+    print(f"{place}: {len(page.encode()) / 2**20:.1f} MiB; open it in a browser")
+    return 0
+
+
+def _print_stats(found: Stats) -> None:
+    from weft.cli.tables import print_table
+    from weft.data.checks.stats import sparkline
+
+    samples = sum(x.pass_samples for x in found.tasks) or 1
+    trained = sum(x.pass_trained_tokens for x in found.tasks) or 1.0
+    lengths = [
+        [
+            x.task,
+            f"{sparkline(x.lengths.counts)}",
+            f"{x.used:,}",
+            *(f"{x.quantiles[name]:,}" for name in ("min", "median", "p95", "max")),
+            f"{x.tokens:,}",
+            f"{100 * x.trained_share:.1f} %",
+            f"{x.bytes_per_token:.2f}",
+        ]
+        for x in found.tasks
+    ]
+    headings = ["task", "lengths", "samples", "min", "median", "95 %", "max", "tokens", "trained", "bytes/token"]
+    print_table("samples and their lengths in tokens", headings, lengths, text_columns=2)
+    mixture = [
+        [
+            x.task,
+            *(f"{number:,}" for number in (x.train, x.validation, x.test)),
+            f"{x.pass_samples:,}",
+            f"{100 * x.pass_samples / samples:.1f} %",
+            f"{x.pass_tokens:,}",
+            f"{100 * x.pass_trained_tokens / trained:.1f} %",
+        ]
+        for x in found.tasks
+    ]
+    headings = ["task", "training", "validation", "test", "a pass takes", "of samples", "tokens", "of trained tokens"]
+    print_table("splits, and one pass over the mixture", headings, mixture)
+    if found.pass_rows:
+        full = f"{100 * found.utilisation:.1f} % of their slots hold a token"
+        print(f"a pass is packed into {found.pass_rows:,} rows of {found.max_tokens:,} tokens; {full}")
 
 
 def _print_ledger(prepared: Prepared) -> None:

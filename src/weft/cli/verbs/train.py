@@ -48,19 +48,31 @@ def _print_forecast(forecast: Forecast, console: Console) -> None:
     console.close()
     print_table(
         "what this run would do",
-        ["task", "format", "rows", "train", "validation", "tokens", "trained tokens", "times seen", "in steps"],
+        [
+            *("task", "format", "rows", "train", "validation", "tokens", "trained tokens"),
+            *("times seen", "rows × times", "share of training", "in steps"),
+        ],
         [
             [
                 t.task,
                 t.format,
                 *map(str, (t.rows, t.train_rows, t.validation_rows, t.tokens, t.trained_tokens)),
                 f"{t.times_seen:.2f}",
+                ", ".join(f"{rows}×{times}" for times, rows in t.rows_by_times_seen.items()),
+                f"{t.share:.2%}",
                 str(t.steps),
             ]
             for t in forecast.tasks
         ],
         text_columns=2,
     )
+    for warning in forecast.warnings:
+        print(f"warning: {warning}")
+    for number, stage in enumerate(forecast.stages, 1):
+        if len(forecast.stages) > 1:
+            shares = ", ".join(f"{name} {share:.2%}" for name, share in stage.shares.items())
+            about = f"stage {number} (by {stage.by}, epochs {stage.epochs:g}): {stage.steps} steps"
+            print(f"{about}; of the trained tokens {shares}" if shares else f"{about}; the run ends before it")
     print(
         f"steps: {forecast.steps}, each about {forecast.tokens_per_step:.0f} tokens in {forecast.micro_batches_per_step:.1f} micro-batches"
     )

@@ -1,8 +1,13 @@
-"""Alpaca: an instruction, an input that may be empty, an output; `history` and `system` as in LLaMA-Factory."""
+"""Alpaca: an instruction, an input that may be empty, an output; `history` and `system` as in LLaMA-Factory.
+
+The output may be called `response`; where both are there and differ, nobody knows which is meant. Stanford's seed
+tasks have a list of `instances` with input and output: a row with one is read, a row with several is refused, since a
+row makes one sample.
+"""
 
 from __future__ import annotations
 
-from weft.data.formats import Format, RowError, check, fields, optional_text, system_of, text_of
+from weft.data.formats import Format, RowError, check, exchange, fields, optional_text, system_text, text_of
 from weft.data.parse import kind_of
 from weft.types import Conversation, JsonObject, JsonValue, Message
 
@@ -10,20 +15,47 @@ from weft.types import Conversation, JsonObject, JsonValue, Message
 def fits(row: JsonValue) -> bool:
     if not isinstance(row, dict) or "instruction" not in row:
         return False
-    return "output" in row or ("input" in row and "response" in row)
+    return "output" in row or ("input" in row and "response" in row) or "instances" in row
 
 
 def convert(row: JsonValue) -> Conversation:
     row = fields(row)
+    if "instances" in row and "output" not in row:
+        row = _instance(row)
+    system, prompt, answer = system_text(row), prompt_of(row), _answer(row)
+    if not row.get("history"):
+        return exchange(prompt, answer, system)
+    first = (Message("system", system),) if system else ()
+    return check(Conversation((*first, *history_of(row), Message("user", prompt), Message("assistant", answer))))
+
+
+def prompt_of(row: JsonObject) -> str:
+    """The instruction with its input, if there is one. Raises RowError."""
     instruction, context = text_of(row, "instruction"), optional_text(row, "input")
-    prompt = f"{instruction}\n{context}" if instruction and context else instruction or context
-    answer = text_of(row, "response" if "output" not in row and "response" in row else "output")
-    return check(
-        Conversation((*system_of(row), *_history(row), Message("user", prompt), Message("assistant", answer))),
-    )
+    return f"{instruction}\n{context}" if instruction and context else instruction or context
 
 
-def _history(row: JsonObject) -> tuple[Message, ...]:
+def _answer(row: JsonObject) -> str:
+    if "output" not in row and "response" in row:
+        return text_of(row, "response")
+    answer = text_of(row, "output")
+    other = row.get("response")
+    if other is not None and other != answer:
+        raise RowError("two_answers", "'output' and 'response' differ; say which by tasks.NAME.assistant: '{output}'")
+    return answer
+
+
+def _instance(row: JsonObject) -> JsonObject:
+    instances = row["instances"]
+    if not isinstance(instances, list) or not instances or not isinstance(instances[0], dict):
+        raise RowError("wrong_type", f"'instances' is {kind_of(instances)}; expected a list of objects")
+    if len(instances) > 1:
+        raise RowError("several_instances", f"{len(instances)} instances; write each as a row of its own")
+    return {**row, **instances[0]}
+
+
+def history_of(row: JsonObject) -> tuple[Message, ...]:
+    """The turns before the instruction, pairs of user and assistant. Raises RowError."""
     history = row.get("history")
     if history is None:
         return ()
@@ -55,5 +87,6 @@ FORMAT = Format(
             "system": "Be kind.",
         },
         {"instruction": "Add the numbers.", "input": "1 and 2", "response": "3"},
+        {"id": "seed_0", "instruction": "Add the numbers.", "instances": [{"input": "1 and 2", "output": "3"}]},
     ),
 )

@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-from weft.data.formats import Format, RowError, check, text_of
-from weft.data.formats._turns import turns
-from weft.types import Conversation, JsonValue, Message
-
-ROLES = {
-    "system": "system",
-    "human": "user",
-    "user": "user",
-    "bot": "assistant",
-    "assistant": "assistant",
-    "gpt": "assistant",
-}
+from weft.data.formats import Format, check
+from weft.data.formats._turns import conversation_of, to_imitate
+from weft.types import Conversation, JsonValue
 
 
 def fits(row: JsonValue) -> bool:
@@ -21,13 +12,8 @@ def fits(row: JsonValue) -> bool:
 
 
 def convert(row: JsonValue) -> Conversation:
-    messages = []
-    for where, turn in turns(row, "chat_rounds"):
-        role = text_of(turn, "role", where)
-        if role not in ROLES:
-            raise RowError("unknown_role", f"{where}role is {role[:40]!r}; known: {', '.join(ROLES)}")
-        messages.append(Message(ROLES[role], text_of(turn, "content", where)))
-    return check(Conversation(tuple(messages)))
+    to_imitate(row)
+    return check(conversation_of(row, "chat_rounds"))
 
 
 FORMAT = Format(

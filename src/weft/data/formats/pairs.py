@@ -1,14 +1,14 @@
 """A prompt and an answer under one of nine pairs of keys, tried in MFTCoder's order; the ninth, prompt/completion, is
 OpenAI's.
 
-An optional `system` stands beside any of them. Where another column holds what the answer was made from (`context`,
-`input`, `instruction`), the row is refused instead of training an answer without its ground.
+An optional `system` (or `system_prompt`) stands beside any of them. Where another column holds what the answer was made
+from (`context`, `input`, `instruction`), the row is refused instead of training an answer without its ground.
 """
 
 from __future__ import annotations
 
-from weft.data.formats import Format, RowError, check, fields, keys_of, system_of, text_of
-from weft.types import Conversation, JsonObject, JsonValue, Message
+from weft.data.formats import Format, RowError, exchange, fields, keys_of, system_text, text_of
+from weft.types import Conversation, JsonObject, JsonValue
 
 PAIRS = (
     ("prompt", "answer"),
@@ -25,14 +25,17 @@ _GROUNDS = ("instruction", "input", "context")
 
 
 def _pair(row: JsonObject) -> tuple[str, str] | None:
-    return next((pair for pair in PAIRS if pair[0] in row and pair[1] in row), None)
+    for pair in PAIRS:
+        if pair[0] in row and pair[1] in row:
+            return pair
+    return None
 
 
 def _unused(row: JsonObject, prompt: str) -> str | None:
     """The first column that a pair would leave out although it has a part of the prompt."""
     for key in _GROUNDS:
         value = row.get(key)
-        if key != prompt and value and not (isinstance(value, str) and not value.strip()):
+        if value and key != prompt and not (isinstance(value, str) and not value.strip()):
             return key
     return None
 
@@ -54,9 +57,11 @@ def convert(row: JsonValue) -> Conversation:
     unused = _unused(row, pair[0])
     if unused is not None:
         raise RowError(
-            "unused_text", f"{unused!r} is beside {'/'.join(pair)} and would be left out; put it into {pair[0]!r}"
+            "unused_text",
+            f"{unused!r} is beside {'/'.join(pair)} and would be left out; say where it belongs by "
+            f"tasks.NAME.user: '{{{unused}}}\\n{{{pair[0]}}}' and assistant: '{{{pair[1]}}}'",
         )
-    return check(Conversation((*system_of(row), Message("user", prompt), Message("assistant", answer))))
+    return exchange(prompt, answer, system_text(row))
 
 
 FORMAT = Format(
@@ -69,7 +74,7 @@ FORMAT = Format(
         {"prompt": "1 + 1?", "response": "2", "system": "Answer in one word."},
         {"input": "1 + 1?", "output": "2"},
         {"instruction": "Add 1 and 1.", "response": "2"},
-        {"question": "1 + 1?", "response": "2"},
+        {"question": "1 + 1?", "response": "2", "system_prompt": "Be brief."},
         {"question": "1 + 1?", "answer": "2"},
         {"query": "1 + 1?", "answer": "2"},
         {"prompt": "1 + 1?\n", "completion": " 2"},

@@ -10,8 +10,9 @@ from weft.data.formats import Format, check, fields, text_of
 from weft.types import TEXT_ROLE, Conversation, JsonValue, Message
 
 _TARGETS = frozenset(
-    {"answer", "answers", "chat_rounds", "code", "completion", "conversations", "instruction", "label", "labels"}
-    | {"messages", "output", "prompt", "question", "response", "summary", "target"}
+    {"answer", "answers", "chat_rounds", "chosen", "code", "completion", "conversation", "conversations", "instruction"}
+    | {"intent", "label", "labels", "messages", "output", "prompt", "question", "response", "summary", "target"}
+    | {"canonical_solution", "rejected", "utterance"}
 )
 """Keys that say that there is more to a row than its text."""
 

@@ -11,15 +11,21 @@ from typing import Literal, Protocol
 
 from weft import plugins
 from weft.config.settings import TemplateSettings
+from weft.data.templates._gap import gap
 from weft.data.tokens import Tokenizer
 from weft.errors import TemplateError
-from weft.types import TEXT_ROLE, Message, Piece
+from weft.types import FIM_ROLES, TEXT_ROLE, JsonObject, Message, Piece
 
 TrainOn = Literal["all_answers", "last_answer"]
 
 
 class Template(Protocol):
-    """Renders messages. `fingerprint` names everything that decides the text; `jinja` is the same template for other programs."""
+    """Renders messages. `fingerprint` names everything that decides the text; `jinja` is the same template for other programs.
+
+    Contents, tools, calls and documents are data: no piece of them is ever `control`, so nothing in them becomes a control token.
+    An answer's tool calls are trained as its text is; what tools give back never is. A conversation that the template has no way
+    to write (tools, reasoning, documents, a role) is refused with a TemplateError, never written in part.
+    """
 
     @property
     def name(self) -> str: ...
@@ -33,16 +39,36 @@ class Template(Protocol):
         ...
 
     @property
+    def answer_start(self) -> str:
+        """What the model writes before an answer's text ('' for most; a space for Llama-2): trained, but no part of the answer."""
+        ...
+
+    @property
     def answer_end(self) -> str:
         """What the template writes between an answer and its stop token ('' for most): no part of the answer itself."""
         ...
 
-    def render(self, messages: Sequence[Message], train_on: TrainOn) -> list[Piece]:
+    def render(
+        self,
+        messages: Sequence[Message],
+        train_on: TrainOn,
+        tools: Sequence[JsonObject] = (),
+        documents: Sequence[JsonObject] = (),
+    ) -> list[Piece]:
         """A whole conversation with what is trained of it. Raises TemplateError where it can't be rendered or verified."""
         ...
 
-    def prompt(self, messages: Sequence[Message]) -> list[Piece]:
-        """The conversation so far and the start of an answer: exactly what training shows before an answer."""
+    def prompt(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[JsonObject] = (),
+        documents: Sequence[JsonObject] = (),
+        continue_final: bool = False,
+    ) -> list[Piece]:
+        """The conversation so far and the start of an answer: exactly what training shows before an answer.
+
+        `continue_final`: the last message is an answer that is only begun; the text ends with it, to be gone on with.
+        """
         ...
 
     def jinja(self) -> str:
@@ -89,13 +115,16 @@ def with_system(messages: Sequence[Message], system: str | None) -> list[Message
     return [Message("system", system), *messages]
 
 
-def jinja_with_system(source: str, system: str | None) -> str:
-    """The same for a template in Jinja, by a line before its source."""
-    if system is None:
-        return source
-    message = f"{{'role': 'system', 'content': {system!r}}}"
-    condition = "{%- if not messages or messages[0]['role'] != 'system' %}"
-    return f"{condition}{{%- set messages = [{message}] + messages %}}{{%- endif %}}\n{source}"
+def without_template(messages: Sequence[Message], tokenizer: Tokenizer, to_go_on: bool = False) -> list[Piece] | None:
+    """Plain documents and documents with a gap, which no template writes; None for conversations.
+
+    `to_go_on`: without a stop token, for the model to go on with.
+    """
+    role = messages[0].role if messages else ""
+    if role == TEXT_ROLE:
+        pieces = document(messages, tokenizer)
+        return pieces[:-1] if to_go_on and pieces else pieces
+    return gap(messages, tokenizer, to_go_on) if role in FIM_ROLES else None
 
 
 def document(messages: Sequence[Message], tokenizer: Tokenizer) -> list[Piece] | None:
@@ -108,6 +137,12 @@ def document(messages: Sequence[Message], tokenizer: Tokenizer) -> list[Piece] |
         Piece(messages[0].content, weight, False),
         Piece(tokenizer.eos_token, weight, True),
     ]
+
+
+def check_continued(messages: Sequence[Message]) -> None:
+    """Raises TemplateError where the last message is no answer that can be gone on with."""
+    if not messages or messages[-1].role != "assistant" or messages[-1].tool_calls:
+        raise TemplateError("only an assistant's last message that calls no tool can be continued")
 
 
 def read_jinja(path: str) -> str:

@@ -1,143 +1,250 @@
 """Jinja as Transformers sets it up, but so that a template can reach nothing outside itself and always comes to an end.
 
-Loop passes and calls are counted, and no value may grow beyond a bound; what goes beyond is refused as a TemplateError.
+What a template spends is bounded (`_bounds`); what goes beyond is refused as a TemplateError. The moment that a template is told
+(`strftime_now`) is the same for all texts of a program: a run must not change at midnight.
 """
 
 from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 import jinja2.ext
 import jinja2.sandbox
 from jinja2 import nodes
+from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
+from weft.data.templates._bounds import (
+    MAX_CHARS,
+    MAX_STEPS,
+    WIDE_DATE,
+    Budget,
+    refuse_beyond,
+    refuse_format,
+    refuse_operation,
+)
 from weft.errors import TemplateError
 
-MAX_CHARS = 1 << 26
-"""The longest text or list that a template may make, and the largest number."""
-
-_SIZED = (str, bytes, list, tuple)
-_STEPS = 4_000_000
-_STEPS_OF_A_CALL = 20
+_MAX_SOURCE = 1 << 20
+GENERATED = ("\u2997<\u2998", "\u2997>\u2998")
+"""What stands around the text of a `{% generation %}` block where it is asked for."""
+_NOT_FOR_CHATS = ("urlize", "wordwrap", "xmlattr", "pprint", "striptags", "random")
 
 
 class _Generation(jinja2.ext.Extension):
-    """Transformers' `{% generation %}` block: its content is kept, its meaning is not needed here."""
+    """Transformers' `{% generation %}` block: it says which text is trained."""
 
     tags = {"generation"}  # noqa: RUF012
 
     def parse(self, parser: Any) -> Any:
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return nodes.Scope(body, lineno=line)
+        return nodes.CallBlock(self.call_method("_generated"), [], [], body).set_lineno(line)
+
+    def _generated(self, caller: Callable[[], str]) -> str:
+        text = caller()
+        shown = getattr(self.environment, "shows_generation", False)
+        return GENERATED[0] + text + GENERATED[1] if shown else text
 
 
 class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset(("*", "**", "+", "%"))
 
-    def __init__(self) -> None:
+    def __init__(self, now: datetime) -> None:
         super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols])
-        self.steps_left = _STEPS
+        self.budget = Budget()
+        self.shows_generation = False
+        for name in _NOT_FOR_CHATS:
+            del self.filters[name]
         self.filters["tojson"] = _tojson
-        self.filters = {name: _checked(function) for name, function in self.filters.items()}
+        tables: list[dict[str, Any]] = [self.filters, self.tests]
+        for table in tables:
+            table.update({name: self._checked(name, function) for name, function in table.items()})
         self.filters["_counted"] = self._counted
-        self.filters["_bounded"] = _bounded
-        now = datetime.now()  # one moment for all texts: a run must not change at midnight
-        self.globals["raise_exception"] = _refuse
-        self.globals["strftime_now"] = now.strftime
+        self.filters["_bounded"] = self._bounded
+        self.globals = {
+            "range": self.globals["range"],
+            "dict": self.globals["dict"],
+            "cycler": self.globals["cycler"],
+            "joiner": self.globals["joiner"],
+            "namespace": _Namespace,
+            "raise_exception": _refuse,
+            "strftime_now": functools.partial(_date, now),
+        }
 
-    def call(self, *args: Any, **kwargs: Any) -> Any:
-        self._spend(_STEPS_OF_A_CALL)
-        return _bounded(super().call(*args, **kwargs))
+    def call(self, *args: Any, **named: Any) -> Any:
+        context, function, *rest = args
+        return self.budget.bounded(super().call(context, function, *self.budget.call(function, rest, named), **named))
+
+    def wrap_str_format(self, value: Any) -> Any:
+        owner = getattr(value, "__self__", None)
+        if isinstance(owner, str) and getattr(value, "__name__", "") in ("format", "format_map"):
+            refuse_format(owner)
+        return super().wrap_str_format(value)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         if operator == "+":
-            return _bounded(left + right)
-        if operator == "*":
-            _bounded(_size(left) * _size(right))
-        elif operator == "**" and isinstance(left, int) and isinstance(right, int):
-            _bounded(abs(left).bit_length() * abs(right))
-        return _bounded(super().call_binop(context, operator, left, right))
+            return self.budget.bounded(left + right)
+        refuse_operation(operator, left, right)
+        return self.budget.bounded(super().call_binop(context, operator, left, right))
 
-    def _counted(self, values: Iterable[Any]) -> Iterator[Any]:
-        for value in values:
-            self._spend(1)
-            yield value
+    @jinja2.pass_context  # so that nothing is worked out while the template is compiled
+    def _counted(self, _: Any, values: Any) -> Any:
+        return self.budget.counted(values)
 
-    def _spend(self, steps: int) -> None:
-        self.steps_left -= steps
-        if self.steps_left < 0:
-            raise TemplateError(f"it takes more than {_STEPS} steps for one conversation; stopped")
+    @jinja2.pass_context
+    def _bounded(self, _: Any, value: Any) -> Any:
+        return self.budget.bounded(value)
+
+    def _checked(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        place = 1 if hasattr(function, "jinja_pass_arg") else 0
+
+        @functools.wraps(function)
+        def call(*args: Any, **named: Any) -> Any:
+            if len(args) > place:
+                value = self.budget.filtered(name, args[place], args[place + 1 :], named)
+                args = (*args[:place], value, *args[place + 1 :])
+            return self.budget.bounded(function(*args, **named))
+
+        return call
+
+
+class _Namespace(Namespace):
+    """Jinja's, without names that begin with an underscore, as in Transformers."""
+
+    def __init__(*args: Any, **named: Any) -> None:
+        self, *rest = args
+        for name in dict(*rest, **named):
+            _refuse_hidden(name)
+        Namespace.__init__(self, *rest, **named)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        _refuse_hidden(name)
+        super().__setitem__(name, value)
 
 
 class _Bounds(NodeTransformer):
-    """Sends every loop's values and every `~` through the environment's bounds."""
+    """Sends every loop's values, and every text that is written, joined, cut or compared, through the environment's bounds."""
 
     def visit_For(self, node: nodes.For) -> nodes.Node:
         self.generic_visit(node)
-        node.iter = nodes.Filter(node.iter, "_counted", [], [], None, None, lineno=node.lineno)
+        node.iter = _through("_counted", node.iter)
         return node
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
         self.generic_visit(node)
-        return nodes.Filter(node, "_bounded", [], [], None, None, lineno=node.lineno)
+        return _through("_bounded", node)
+
+    def visit_Output(self, node: nodes.Output) -> nodes.Node:
+        self.generic_visit(node)
+        node.nodes = [_through("_bounded", child) for child in node.nodes]
+        return node
+
+    def visit_TemplateData(self, node: nodes.TemplateData) -> nodes.Node:
+        return nodes.Const(node.data, lineno=node.lineno)
+
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
+        self.generic_visit(node)
+        node.expr = _weighed(node.expr)
+        for operand in node.ops:
+            operand.expr = _weighed(operand.expr)
+        return node
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
+        self.generic_visit(node)
+        return _through("_bounded", node) if isinstance(node.arg, nodes.Slice) else node
+
+
+def _weighed(node: nodes.Expr) -> nodes.Expr:
+    return node if isinstance(node, nodes.Const) else _through("_bounded", node)
+
+
+def _through(name: str, node: Any) -> nodes.Filter:
+    return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
+
+
+class _Made(NamedTuple):
+    environment: _Environment
+    template: jinja2.Template
+    dates: str
+    reads: frozenset[str]
 
 
 class Program:
-    """A compiled template."""
+    """A compiled template. It can be sent to another process, where it is told the same moment."""
 
-    def __init__(self, source: str, name: str) -> None:
+    def __init__(self, source: str, name: str, now: datetime | None = None) -> None:
         """Raises TemplateError for what is not Jinja."""
-        self._environment = _Environment()
+        self._source, self._name, self._now = source, name, now or datetime.now()
+        if len(source) > _MAX_SOURCE:
+            raise TemplateError(f"template {name}: is longer than {_MAX_SOURCE} characters")
+        environment = _Environment(self._now)
         try:
-            tree = _Bounds().visit(self._environment.parse(source))
+            tree = environment.parse(source)
             if any(isinstance(c.value, int) and c.value > MAX_CHARS for c in tree.find_all(nodes.Const)):
                 raise TemplateError(f"template {name}: has a number above {MAX_CHARS}")
-            self._template = self._environment.from_string(tree)
-        except (jinja2.TemplateError, RecursionError) as error:
+            dates, reads = self._dates_in(tree), frozenset(name.name for name in tree.find_all(nodes.Name))
+            template = environment.from_string(_Bounds().visit(tree))
+        except (jinja2.TemplateError, RecursionError, MemoryError, SyntaxError) as error:
             raise TemplateError(f"template {name}: {error} (line {getattr(error, 'lineno', '?')})") from error
+        self._made = _Made(environment, template, dates, reads)
 
-    def render(self, **variables: Any) -> str:
-        """The text. Raises TemplateError, or whatever the template's own code raises."""
-        self._environment.steps_left = _STEPS
+    def __reduce__(self) -> tuple[type[Program], tuple[str, str, datetime]]:
+        return Program, (self._source, self._name, self._now)
+
+    @property
+    def dates(self) -> str:
+        """What the template writes of the moment it is told: '' where it asks for none. It belongs to what decides the text."""
+        return self._made.dates
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The names of all variables in the template."""
+        return self._made.reads
+
+    def _dates_in(self, tree: nodes.Template) -> str:
+        if not any(name.name == "strftime_now" for name in tree.find_all(nodes.Name)):
+            return ""
+        formats = []
+        for call in tree.find_all(nodes.Call):
+            if isinstance(call.node, nodes.Name) and call.node.name == "strftime_now":
+                constant = call.args and isinstance(call.args[0], nodes.Const)
+                formats.append(str(call.args[0].value) if constant else "%Y-%m-%d %H:%M:%S")  # type: ignore[attr-defined]
+        return "\n".join(_date(self._now, text) for text in formats or ["%Y-%m-%d %H:%M:%S"])
+
+    def render(self, shows_generation: bool = False, **variables: Any) -> str:
+        """The text, with `GENERATED` around its generation blocks if asked for.
+
+        Raises TemplateError, or whatever the template's own code raises.
+        """
+        environment, template = self._made.environment, self._made.template
+        environment.budget.steps_left = MAX_STEPS
+        environment.shows_generation = shows_generation
         parts, size = [], 0
-        for part in self._template.generate(**variables):
+        for part in template.generate(**variables):
             size += len(part)
-            if size > MAX_CHARS:
-                raise TemplateError(f"it writes more than {MAX_CHARS} characters; stopped")
+            refuse_beyond(size, MAX_CHARS)
             parts.append(part)
-            self._environment._spend(1)
         return "".join(parts)
 
 
-def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return _bounded(function(*args, **kwargs))
-
-    return call
-
-
-def _bounded(value: Any) -> Any:
-    if _size(value) > MAX_CHARS:
-        raise TemplateError(f"it makes a value beyond {MAX_CHARS}; stopped")
-    return value
-
-
-def _size(value: Any) -> int:
-    if isinstance(value, _SIZED):
-        return len(value)
-    return abs(value) if isinstance(value, int) else 1
+def _date(now: datetime, text: str) -> str:
+    refuse_format(text, WIDE_DATE)
+    return now.strftime(text)
 
 
 def _refuse(message: str) -> None:
     raise TemplateError(f"the template itself refuses: {message}")
+
+
+def _refuse_hidden(name: object) -> None:
+    if isinstance(name, str) and name.startswith("_"):
+        raise TemplateError(f"a namespace can't hold {name!r}")
 
 
 def _tojson(

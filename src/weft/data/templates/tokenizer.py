@@ -1,44 +1,38 @@
 """A Jinja chat template (the tokenizer's own, or a file), with its mask derived and verified for every conversation.
 
-The one idea: render the conversation once with a unique placeholder for each content; what stands between the placeholders is
-what the template writes (cached by the sequence of roles). Then render the real conversation and require that the template's own
-text with the real contents in it is exactly that; and that what stands before each trained answer is exactly the prompt that
-generation will show. Whatever can't be proven so is refused, with the first place that differs.
+The one idea: what the template itself writes is worked out with placeholders for all contents (`_skeleton`, cached). Then the real
+conversation is rendered, and the template's own text with the real contents in it must be exactly that; and what stands before each
+trained answer is exactly the prompt that generation will show. Whatever can't be proven so is refused, with the first place that differs.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from functools import cached_property
+from typing import Any
 
 from weft.config.settings import TemplateSettings
 from weft.data.templates import (
     TrainOn,
-    document,
-    jinja_with_system,
+    check_continued,
     message_weights,
     own_template,
     read_jinja,
     with_system,
+    without_template,
 )
+from weft.data.templates._jinja_of import default_system
 from weft.data.templates._sandbox import Program
+from weft.data.templates._skeleton import Frame, Segment, Skeleton, Slot, fill, frame_of, skeleton_of, turn_of
 from weft.data.tokens import Tokenizer
 from weft.errors import TemplateError
-from weft.types import Message, Piece
+from weft.types import JsonObject, Message, Piece
 
-_MARK = "\u2997{}\u2998"  # tortoise-shell brackets around a number: no template writes them, none trims them
-
-
-class _Shape(NamedTuple):
-    """The literals around a sequence of roles; for an answer i: where in literals[i] the prompt ends (`starts`), and how much of
-    literals[i + 1] belongs to the answer, its stop token the last of it (`ends`)."""
-
-    literals: list[str]
-    starts: list[int]
-    ends: list[int]
-    stop: str
+_CACHED = 2000
+_PLAIN = (Message("user", "q"), Message("assistant", "a"))
 
 
 @dataclass(frozen=True)
@@ -50,68 +44,98 @@ class JinjaTemplate:
     tokenizer: Tokenizer
     system: str | None
     _program: Program = field(compare=False)
-    _skeletons: dict[tuple[tuple[str, ...], bool], list[str]] = field(default_factory=dict, compare=False)
-    _shapes: dict[tuple[str, ...], _Shape] = field(default_factory=dict, compare=False)
+    _texts: dict[tuple[Frame, bool], str] = field(default_factory=dict, compare=False)
+    _skeletons: dict[tuple[Frame, bool], Skeleton] = field(default_factory=dict, compare=False)
 
     @property
     def fingerprint(self) -> str:
-        return hashlib.sha256(f"jinja\0{self.source}\0{self.system}".encode()).hexdigest()
+        parts = ("jinja", self.source, str(self.system), self._program.dates)
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     @property
     def stop(self) -> str:
         """The control token that ends an answer."""
-        return self._shape(("user", "assistant")).stop
+        return self._around_an_answer()[2]
+
+    @property
+    def answer_start(self) -> str:
+        return self._around_an_answer()[0]
 
     @property
     def answer_end(self) -> str:
         """What the template writes between an answer and its stop token."""
-        ending, stop = self._ending(self._skeleton(("user", "assistant"), generate=False)[2])
-        return ending.removesuffix(stop)
+        return self._around_an_answer()[1]
 
     def jinja(self) -> str:
-        return jinja_with_system(self.source, self.system)
+        return "\n".join([*default_system(self.system), self.source])
 
-    def render(self, messages: Sequence[Message], train_on: TrainOn) -> list[Piece]:
-        plain = document(messages, self.tokenizer)
+    def render(
+        self,
+        messages: Sequence[Message],
+        train_on: TrainOn,
+        tools: Sequence[JsonObject] = (),
+        documents: Sequence[JsonObject] = (),
+    ) -> list[Piece]:
+        plain = without_template(messages, self.tokenizer)
         if plain is not None:
             return plain
         messages = with_system(messages, self.system)
         weights = message_weights(messages, train_on)
-        return self._pieces(messages, weights, self._shape(tuple(m.role for m in messages)))
+        skeleton, filled = self._verified(messages, tools, documents, generate=False)
+        for number, detail in skeleton.faults.items():
+            if weights[number] > 0:
+                raise TemplateError(detail)
+        return _pieces(skeleton.segments, filled, weights)
 
-    def prompt(self, messages: Sequence[Message]) -> list[Piece]:
-        messages = with_system(messages, self.system)
-        roles = tuple(m.role for m in messages)
-        shape = self._shape(roles)
-        shape = _Shape(self._skeleton(roles, generate=True), shape.starts, shape.ends, shape.stop)
-        return self._pieces(messages, message_weights(messages, "all_answers"), shape, generate=True)
-
-    def _pieces(
-        self, messages: Sequence[Message], weights: Sequence[float], shape: _Shape, generate: bool = False
+    def prompt(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[JsonObject] = (),
+        documents: Sequence[JsonObject] = (),
+        continue_final: bool = False,
     ) -> list[Piece]:
-        contents = self._verified_contents(messages, shape.literals, generate)
-        pieces: list[Piece] = []
-        weight_before, used = 0.0, 0  # of the literal before message i: what an answer before it has taken
-        for i, (literal, content) in enumerate(zip(shape.literals, [*contents, None], strict=True)):
-            start = shape.starts[i] if content is not None else len(literal)
-            pieces.append(Piece(literal[:used], weight_before, True))
-            pieces.append(Piece(literal[used:start], 0.0, True, cut=used > 0))
-            if content is None:
-                break
-            answers = messages[i].role == "assistant"
-            pieces.append(Piece(literal[start:], weights[i], True, cut=answers))
-            pieces.append(Piece(content, weights[i], False, cut=answers and start == len(literal)))
-            weight_before, used = (weights[i], shape.ends[i]) if answers else (0.0, 0)
-        return [piece for piece in pieces if piece.text or piece.cut]
+        plain = without_template(messages, self.tokenizer, to_go_on=True)
+        if plain is not None:
+            return plain
+        if continue_final:
+            check_continued(messages)
+        messages = with_system(messages, self.system)
+        weights = message_weights(messages, "all_answers")
+        skeleton, filled = self._verified(messages, tools, documents, generate=not continue_final)
+        segments = skeleton.segments
+        if continue_final:
+            last = len(messages) - 1
+            if last in skeleton.faults:
+                raise TemplateError(skeleton.faults[last])
+            segments = segments[: 1 + next(i for i, s in enumerate(segments) if s.slot == Slot("", last))]
+        return _pieces(segments, filled, weights)
 
-    def _verified_contents(self, messages: Sequence[Message], literals: Sequence[str], generate: bool) -> list[str]:
-        """The contents as the template writes them (some templates trim them), proven against the real text."""
-        real = self._text(messages, generate)
-        contents = [m.content for m in messages]
-        for written in (contents, [c.strip() for c in contents]):
-            if _fill(literals, written) == real:
-                return written
-        expected = _fill(literals, contents)
+    def _verified(
+        self, messages: Sequence[Message], tools: Sequence[JsonObject], documents: Sequence[JsonObject], generate: bool
+    ) -> tuple[Skeleton, dict[Slot, str]]:
+        """The skeleton and what fills its slots as the template writes it, proven against the real text."""
+        for given, variable in ((tools, "tools"), (documents, "documents")):
+            if given and variable not in self._program.reads:
+                raise TemplateError(f"template {self.name} has no way to show {variable}; use another template")
+        frame, hidden = frame_of(messages, tools, documents, self.tokenizer.first_control)
+        skeleton = self._skeleton(frame, generate)
+        real = self._text(
+            {
+                "messages": [turn_of(message) for message in messages],
+                "tools": list(tools) or None,
+                "documents": list(documents) or None,
+            },
+            generate,
+        )
+        values = {Slot("", i): m.content for i, m in enumerate(messages)}
+        values |= {Slot("r", i): m.reasoning for i, m in enumerate(messages) if m.reasoning}
+        values |= {Slot("c", i): text for i, text in enumerate(hidden)}
+        if fill(skeleton, values) == real:
+            return skeleton, values
+        written = _as_written(skeleton.segments, values, real)
+        if fill(skeleton, written) == real:
+            return skeleton, written
+        expected = fill(skeleton, values)
         place = next(
             (i for i, (a, b) in enumerate(zip(expected, real, strict=False)) if a != b), min(len(expected), len(real))
         )
@@ -120,77 +144,100 @@ class JinjaTemplate:
             f"it writes {real[place : place + 40]!r} where {expected[place : place + 40]!r} was expected"
         )
 
-    def _shape(self, roles: tuple[str, ...]) -> _Shape:
-        """Where answers start and end in the template's own text for this sequence of roles; worked out and verified once."""
-        if roles not in self._shapes:
-            literals = self._skeleton(roles, generate=False)
-            starts, ends, stop = [len(literal) for literal in literals[:-1]], [0] * len(roles), self.tokenizer.eos_token
-            for i, role in enumerate(roles):
-                if role == "assistant":
-                    starts[i] = self._prompt_end(roles, literals, i)
-                    ending, stop = self._ending(literals[i + 1])
-                    ends[i] = len(ending)
-            self._shapes[roles] = _Shape(literals, starts, ends, stop)
-        return self._shapes[roles]
-
-    def _skeleton(self, roles: tuple[str, ...], generate: bool) -> list[str]:
-        """The template's own text around each content: len(roles) + 1 literals."""
-        key = (roles, generate)
-        if key not in self._skeletons:
-            marks = [_MARK.format(i) for i in range(len(roles))]
-            rest = self._text([Message(role, mark) for role, mark in zip(roles, marks, strict=True)], generate)
-            literals = []
-            for i, mark in enumerate(marks):
-                if rest.count(mark) != 1:
-                    raise TemplateError(
-                        f"template {self.name}: the content of message {i + 1} ({roles[i]}) appears {rest.count(mark)} times "
-                        f"or out of order in a conversation of {', '.join(roles)}"
-                    )
-                before, _, rest = rest.partition(mark)
-                literals.append(before)
-            self._skeletons[key] = [*literals, rest]
-        return self._skeletons[key]
-
-    def _prompt_end(self, roles: tuple[str, ...], literals: Sequence[str], i: int) -> int:
-        """How much of the text before answer i generation shows; the rest the model writes itself, so it is trained."""
-        shown = self._skeleton(roles[:i], generate=True)
-        if shown[:-1] == list(literals[:i]) and literals[i].startswith(shown[-1]):
-            return len(shown[-1])
-        place = next((k for k, (a, b) in enumerate(zip(shown, literals, strict=False)) if a != b), 0)
-        raise TemplateError(
-            f"template {self.name}: the prompt before answer {i + 1} is not what training shows: generation writes "
-            f"{shown[place]!r}, training {literals[place]!r}"
-        )
-
-    def _ending(self, after: str) -> tuple[str, str]:
-        """The text behind an answer up to its stop token, and the stop token."""
-        stop = self.tokenizer.first_control(after)
-        if stop is None:
-            raise TemplateError(
-                f"template {self.name}: no control token ends an answer (it is followed by {after[:40]!r}), so the model could "
-                "never learn to stop; use another template"
+    def _skeleton(self, frame: Frame, generate: bool) -> Skeleton:
+        found = self._skeletons.get((frame, generate))
+        if found is None:
+            found = skeleton_of(
+                self.name, frame, generate, self._frame_text, self.tokenizer.first_control, self._plain_stop(frame)
             )
-        return after[: after.index(stop) + len(stop)], stop
+            if len(self._skeletons) >= _CACHED:
+                self._skeletons.clear()
+            self._skeletons[frame, generate] = found
+        return found
 
-    def _text(self, messages: Sequence[Message], generate: bool) -> str:
+    def _frame_text(self, frame: Frame, generate: bool) -> str:
+        """A frame's text; texts of frames without tools, which come again and again, are kept."""
+        found = self._texts.get((frame, generate))
+        if found is None:
+            found = self._text(frame.variables(), generate, shows_generation=not generate)
+            if not frame.offer:
+                if len(self._texts) >= _CACHED:
+                    self._texts.clear()
+                self._texts[frame, generate] = found
+        return found
+
+    def _plain_stop(self, frame: Frame) -> str | None:
+        """The token that ends plain answers, which is asked for only where answers call tools."""
+        if not any('"tool_calls"' in turn for turn in frame.turns):
+            return None
+        try:
+            return self.stop
+        except TemplateError:
+            return None
+
+    def _around_an_answer(self) -> tuple[str, str, str]:
+        """What stands before an answer's text, between it and the stop token, and that token."""
+        frame, _ = frame_of(_PLAIN, (), (), self.tokenizer.first_control)
+        skeleton = self._skeleton(frame, generate=False)
+        if 1 in skeleton.faults:
+            raise TemplateError(skeleton.faults[1])
+        answer = [segment for segment in skeleton.segments if segment.answer == 1]
+        place = next(i for i, segment in enumerate(answer) if segment.slot is not None)
+        before, ending = ("".join(s.text for s in part) for part in (answer[:place], answer[place + 1 :]))
+        stop = self.tokenizer.first_control(ending) or ""
+        return before, ending.removesuffix(stop), stop
+
+    @cached_property
+    def _tokens(self) -> dict[str, str]:
+        return {name: self.tokenizer.token(name) or "" for name in ("bos_token", "eos_token", "pad_token", "unk_token")}
+
+    def _text(self, given: dict[str, Any], generate: bool, shows_generation: bool = False) -> str:
         try:
             return self._program.render(
-                messages=[{"role": m.role, "content": m.content} for m in messages],
+                shows_generation,
                 add_generation_prompt=generate,
-                bos_token=self.tokenizer.token("bos_token") or "",
-                eos_token=self.tokenizer.token("eos_token") or "",
-                pad_token=self.tokenizer.token("pad_token") or "",
-                unk_token=self.tokenizer.token("unk_token") or "",
-                tools=None,
-                documents=None,
+                **self._tokens,
+                **given,
             )
         except Exception as error:
-            roles = ", ".join(m.role for m in messages[:8]) + (", …" if len(messages) > 8 else "")
-            raise TemplateError(f"template {self.name}: can't render a conversation of {roles}: {error}") from error
+            roles = [str(turn["role"]) for turn in given["messages"]]
+            shown = ", ".join(roles[:8]) + (", …" if len(roles) > 8 else "")
+            raise TemplateError(f"template {self.name}: can't render a conversation of {shown}: {error}") from error
 
 
-def _fill(literals: Sequence[str], contents: Sequence[str]) -> str:
-    return literals[0] + "".join(content + after for content, after in zip(contents, literals[1:], strict=True))
+def _pieces(segments: Sequence[Segment], filled: dict[Slot, str], weights: Sequence[float]) -> list[Piece]:
+    return [
+        Piece(
+            text if slot is None else filled[slot],
+            weights[answer] if answer >= 0 else 0.0,
+            control=slot is None,
+            cut=cut,
+        )
+        for text, slot, answer, cut in segments
+    ]
+
+
+def _as_written(segments: Sequence[Segment], values: dict[Slot, str], real: str) -> dict[Slot, str]:
+    """The contents as they stand in the real text: some templates trim some of them, or write a tool's result as JSON."""
+    written, place = dict(values), 0
+    for number, segment in enumerate(segments):
+        if segment.slot is None:
+            place += len(segment.text)
+            continue
+        after = segments[number + 1] if number + 1 < len(segments) else None
+        follows = after.text if after is not None and after.slot is None else ""
+        for form in _forms(values[segment.slot]):
+            ends = after is None and place + len(form) == len(real)
+            if real.startswith(form + follows, place) and (after is not None or ends):
+                written[segment.slot] = form
+                break
+        place += len(written[segment.slot])
+    return written
+
+
+def _forms(content: str) -> Iterator[str]:
+    yield from (content, content.strip(), content.lstrip(), content.rstrip(), content.strip("\n"))
+    yield json.dumps(content, ensure_ascii=False)[1:-1]
 
 
 def build(settings: TemplateSettings, tokenizer: Tokenizer) -> JinjaTemplate:
