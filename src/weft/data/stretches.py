@@ -27,6 +27,10 @@ _WHITE = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2
 """What `lstrip` and `rstrip` of an added token take away: Unicode's white space, which is not quite Python's."""
 
 
+_MOST_WRITTEN = 4096
+"""Templates write few different texts; one that writes more is not remembered whole."""
+
+
 class ControlToken(NamedTuple):
     """A control token: its id, and whether it takes away white space on its left and on its right."""
 
@@ -80,7 +84,7 @@ class Cutter:
             names = sorted(self.control, key=len, reverse=True)
             split = re.split("(" + "|".join(map(re.escape, names)) + ")", text) if names else [text]
             found = tuple(self.control.get(part, part) for part in split if part)
-            if len(self._parts) < 4096:
+            if len(self._parts) < _MOST_WRITTEN:
                 self._parts[text] = found
         return found
 
@@ -95,6 +99,16 @@ class Cutter:
         return stretches.encoded(encoder)
 
 
+class _Written(NamedTuple):
+    """What a template wrote: text before its first control token, that and all up to the last, and text after it."""
+
+    before: str
+    refs: list[int]
+    after: str
+    num_bytes: int
+    strips: bool
+
+
 class _Stretches:
     """Collects the segments of many samples. A segment refers to a text (0, 1, …) or a single id (-1 - id)."""
 
@@ -102,6 +116,7 @@ class _Stretches:
         self._cutter = cutter
         self._begin: dict[str, int] = {}  # stretches that begin a text, and their numbers
         self._goes_on: dict[str, int] = {}
+        self._written: dict[str, _Written] = {}
         self._texts: list[str] = []
         self._num_bytes: list[int] = []
         self._refs: list[int] = []
@@ -111,7 +126,7 @@ class _Stretches:
         self._faults: dict[int, str] = {}
 
     def add(self, pieces: Sequence[Piece]) -> None:
-        refs, weights, before = self._refs, self._weights, len(self._refs)
+        refs, weights, before, written = self._refs, self._weights, len(self._refs), self._written
         num_bytes = 0
         text, weight, goes_on, strip_next = "", 0.0, False, False
         for piece_text, piece_weight, is_control, cut in pieces:
@@ -124,39 +139,83 @@ class _Stretches:
                 text += piece_text.lstrip(_WHITE) if strip_next else piece_text
                 strip_next = strip_next and not text
                 continue
-            for part in self._cutter.parts(piece_text):
-                if isinstance(part, str):
-                    text += part.lstrip(_WHITE) if strip_next else part
-                    strip_next = strip_next and not text
-                    continue
-                if part.lstrip:
-                    text = text.rstrip(_WHITE)
+            known = written.get(piece_text) or self._learn(piece_text)
+            if known.strips or strip_next:
+                text, goes_on, strip_next, more = self._add_stripping(piece_text, weight, text, goes_on, strip_next)
+                num_bytes += more
+                continue
+            text += known.before
+            if known.refs:
                 if text:
                     num_bytes += self._flush(text, weight, goes_on)
-                    text = ""
-                refs.append(-1 - part.id)
-                weights.append(weight)
-                goes_on, strip_next = self._cutter.goes_on_after_control, part.rstrip
+                refs += known.refs
+                weights += [weight] * len(known.refs)
+                num_bytes += known.num_bytes
+                text, goes_on = known.after, self._cutter.goes_on_after_control
         if text:
             num_bytes += self._flush(text, weight, goes_on)
         self._counts.append(len(refs) - before)
         self._bytes.append(num_bytes)
 
+    def _learn(self, text: str) -> _Written:
+        """Text that a template wrote as its control tokens, the stretches between them, and what stands before and after."""
+        parts = self._cutter.parts(text)
+        places = [place for place, part in enumerate(parts) if not isinstance(part, str)]
+        strips = any(part.lstrip or part.rstrip for part in parts if not isinstance(part, str))
+        refs: list[int] = []
+        num_bytes = 0
+        for part in parts[places[0] : places[-1] + 1] if places and not strips else ():
+            if isinstance(part, str):
+                refs.append(self._number_of(part, self._cutter.goes_on_after_control))
+                num_bytes += self._num_bytes[refs[-1]]
+            else:
+                refs.append(-1 - part.id)
+        before, after = parts[: places[0]] if places else parts, parts[places[-1] + 1 :] if places else ()
+        known = _Written("".join(map(str, before)), refs, "".join(map(str, after)), num_bytes, strips)
+        if len(self._written) < _MOST_WRITTEN:
+            self._written[text] = known
+        return known
+
+    def _add_stripping(
+        self, piece: str, weight: float, text: str, goes_on: bool, strip_next: bool
+    ) -> tuple[str, bool, bool, int]:
+        """The same part by part, for control tokens that take away white space around them."""
+        num_bytes = 0
+        for part in self._cutter.parts(piece):
+            if isinstance(part, str):
+                text += part.lstrip(_WHITE) if strip_next else part
+                strip_next = strip_next and not text
+                continue
+            if part.lstrip:
+                text = text.rstrip(_WHITE)
+            if text:
+                num_bytes += self._flush(text, weight, goes_on)
+                text = ""
+            self._refs.append(-1 - part.id)
+            self._weights.append(weight)
+            goes_on, strip_next = self._cutter.goes_on_after_control, part.rstrip
+        return text, goes_on, strip_next, num_bytes
+
     def _flush(self, text: str, weight: float, goes_on: bool) -> int:
-        known = self._goes_on if goes_on else self._begin
-        number = known.get(text)
-        if number is None:
-            try:
-                num_bytes = len(text) if text.isascii() else len(text.encode())
-            except UnicodeEncodeError:
-                self._faults[len(self._counts)] = "half of a surrogate pair is no character"
-                return 0
-            known[text] = number = len(self._texts)
-            self._texts.append(self._cutter.sentinel + text if goes_on else text)
-            self._num_bytes.append(num_bytes)
+        try:
+            number = self._number_of(text, goes_on)
+        except UnicodeEncodeError:
+            self._faults[len(self._counts)] = "half of a surrogate pair is no character"
+            return 0
         self._refs.append(number)
         self._weights.append(weight)
         return self._num_bytes[number]
+
+    def _number_of(self, text: str, goes_on: bool) -> int:
+        """The number of a stretch, which is encoded but once in a batch. Raises UnicodeEncodeError."""
+        known = self._goes_on if goes_on else self._begin
+        number = known.get(text)
+        if number is None:
+            num_bytes = len(text) if text.isascii() else len(text.encode())
+            known[text] = number = len(self._texts)
+            self._texts.append(self._cutter.sentinel + text if goes_on else text)
+            self._num_bytes.append(num_bytes)
+        return number
 
     def add_tokens(self, tokens: Tokens) -> None:
         self._refs += [-1 - number for number in tokens.ids]

@@ -4,9 +4,10 @@ source, so it can run here, in another process, or in another engine.
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from operator import itemgetter
@@ -70,6 +71,23 @@ class Job:
 
 def prepare_part(job: Job, number: int, chunks: Sequence[Chunk], tell: Tell) -> None:
     """Write part `number`. Raises IdsDifferError where a fast encoder failed its watch."""
+    with _no_collections():
+        _prepare_part(job, number, chunks, tell)
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Without Python's search for reference cycles, which takes a sixth of the time and finds none: rows hold no cycles."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
+
+
+def _prepare_part(job: Job, number: int, chunks: Sequence[Chunk], tell: Tell) -> None:
     opening = job.opening()
     told_first = number > 0
     with PartWriter(job.folder, number, job.reader.name, [file.name for file in job.reader.files]) as writer:

@@ -10,7 +10,7 @@ from weft.data.formats._tools import calls_of, tools_of
 from weft.data.parse import kind_of
 from weft.types import TEXT_ROLE, Conversation, JsonObject, JsonValue, Message, ToolCall
 
-_PREFERENCE_KEYS = ("chosen", "rejected", "rejected_response", "chosen_messages", "rejected_messages")
+_PREFERENCE_KEYS = frozenset({"chosen", "rejected", "rejected_response", "chosen_messages", "rejected_messages"})
 _OPENAI_ROLES = {
     "system": "system",
     "developer": "system",
@@ -43,7 +43,7 @@ _WEIGHTS = ("train", "weight", "loss_weight", "loss")
 def is_preference(row: JsonValue) -> bool:
     """Whether a row with turns says which answers are liked."""
     return isinstance(row, dict) and (
-        any(name in row for name in _PREFERENCE_KEYS)
+        not _PREFERENCE_KEYS.isdisjoint(row)
         or isinstance(row.get("label"), bool)
         or isinstance(row.get("kto_tag"), bool)
     )
