@@ -1,4 +1,4 @@
-"""Formats of one question and one answer, of code, of preferences, and of tokens."""
+"""Formats of one question and one answer, of code, and of tokens."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.data.rows import A, S, U, reason_of, turns
+from tests.data.rows import S, reason_of, turns
 from weft.config.settings import TaskSettings
 from weft.data.formats import by_name
 from weft.data.formats.pairs import PAIRS
@@ -45,10 +45,41 @@ def test_pairs_are_tried_in_mftcoders_order() -> None:
         {"instruction": "a", "context": "c", "response": "b"},
         {"instruction": "a", "input": "c", "output": "b"},
         {"question": "a", "answer": "b", "context": ["c"]},
+        {"prompt": "a", "answer": "b", "history": [["c", "d"]]},
+        {"prompt": "a", "answer": "b", "tools": [{"name": "f"}]},
+        {"prompt": "a", "answer": "b", "functions": '[{"name": "f"}]'},
+        {"prompt": "a", "answer": "b", "documents": [{"text": "c"}]},
     ],
 )
 def test_a_pair_never_leaves_a_part_of_the_prompt_out(row: JsonValue) -> None:
     assert reason_of("pairs", row) == "unused_text"
+
+
+@pytest.mark.parametrize("nothing", [None, "", " ", [], {}, "[]", " null"])
+@pytest.mark.parametrize("key", ["context", "history", "tools", "documents"])
+def test_a_column_with_nothing_in_it_is_no_part_of_the_prompt(key: str, nothing: JsonValue) -> None:
+    assert by_name("pairs").convert({"prompt": "a", "answer": "b", key: nothing}) == turns("a", "b")
+
+
+@pytest.mark.parametrize("key", ["context", "tools", "documents"])
+def test_alpaca_never_leaves_a_part_of_the_prompt_out(key: str) -> None:
+    assert reason_of("alpaca", {"instruction": "a", "output": "b", key: ["c"]}) == "unused_text"
+
+
+@pytest.mark.parametrize("key", ["context", "history"])
+def test_a_prompt_of_messages_never_leaves_a_part_of_the_prompt_out(key: str) -> None:
+    asked: list[JsonValue] = [{"role": "user", "content": "a"}]
+    assert reason_of("prompt_messages", {"prompt": asked, "completion": "b", key: ["c"]}) == "unused_text"
+
+
+@pytest.mark.parametrize("key", ["images", "image", "videos", "video", "audios", "audio"])
+@pytest.mark.parametrize("name", ["pairs", "preference", "text"])
+def test_rows_with_more_than_text_are_refused_whatever_their_format(name: str, key: str) -> None:
+    row: dict[str, JsonValue] = {"prompt": "a", "answer": "b", "chosen": "b", "rejected": "c", "text": "d"}
+    if name == "pairs":
+        del row["chosen"], row["rejected"]
+    assert reason_of(name, {**row, key: ["a.png"]}) == "unsupported_part"
+    assert by_name(name).convert({**row, key: []})
 
 
 @pytest.mark.parametrize(
@@ -227,84 +258,6 @@ def test_tables_that_can_not_be_read_are_told_with_the_setting(tmp_path: Path, c
     (tmp_path / "tables.json").write_text(content)
     with pytest.raises(ConfigError, match=r"tasks\.t\.schemas: .*tables\.json"):
         bind("t", TaskSettings(path="x", schemas=str(tmp_path / "tables.json")), [])
-
-
-# preferences
-
-
-def pair(good: str = "b", bad: str = "c", *before: Message) -> Conversation:
-    prompt = before or (U,)
-    return Conversation((*prompt, Message("assistant", good)), rejected=(*prompt, Message("assistant", bad)))
-
-
-ASKS: JsonValue = {"role": "user", "content": "a"}
-SAYS: JsonValue = {"role": "assistant", "content": "b"}
-ELSE: JsonValue = {"role": "assistant", "content": "c"}
-
-
-@pytest.mark.parametrize(
-    "row",
-    [
-        {"prompt": "a", "chosen": "b", "rejected": "c"},
-        {"question": "a", "chosen": "b", "rejected": "c"},
-        {"instruction": "a", "input": "", "chosen": "b", "rejected": "c"},
-        {"prompt": [ASKS], "chosen": [SAYS], "rejected": [ELSE]},
-        {"prompt": "a", "chosen": [ASKS, SAYS], "rejected": [ASKS, ELSE], "score_chosen": 1.0},
-        {"chosen": [ASKS, SAYS], "rejected": [ASKS, ELSE]},
-        {"messages": [ASKS], "chosen": SAYS, "rejected": ELSE},
-        {"messages": [ASKS, SAYS], "rejected_response": "c"},
-        {
-            "conversations": [{"from": "human", "value": "a"}],
-            "chosen": {"from": "gpt", "value": "b"},
-            "rejected": {"from": "gpt", "value": "c"},
-        },
-    ],
-)
-def test_a_pair_is_the_same_however_it_is_written(row: JsonValue) -> None:
-    assert by_name("preference").convert(row) == pair()
-
-
-def test_pairs_of_whole_conversations_keep_their_weights_and_the_system_column() -> None:
-    weighted = {"role": "assistant", "content": [{"type": "text", "value": "b"}], "loss_weight": 1.0}
-    row: JsonValue = {"chosen_messages": [ASKS, weighted], "rejected_messages": [ASKS, ELSE], "system": "s"}
-    found = by_name("preference").convert(row)
-    assert found.messages == (S, U, Message("assistant", "b", 1.0))
-    assert found.rejected == (S, U, Message("assistant", "c"))
-
-
-@pytest.mark.parametrize("label", [True, False])
-@pytest.mark.parametrize(
-    "row",
-    [
-        {"messages": [ASKS, SAYS]},
-        {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]},
-        {"prompt": "a", "completion": "b"},
-        {"instruction": "a", "input": "", "output": "b"},
-    ],
-)
-def test_an_answer_is_liked_or_not(row: dict[str, JsonValue], label: bool) -> None:
-    key = "kto_tag" if "instruction" in row else "label"
-    assert by_name("preference").convert({**row, key: label}) == Conversation((U, A), desirable=label)
-
-
-@pytest.mark.parametrize(
-    ("row", "reason"),
-    [
-        ({"prompt": "a", "chosen": "b", "rejected": "b"}, "no_preference"),
-        ({"prompt": "a", "chosen": "b", "rejected": " "}, "empty_answer"),
-        ({"prompt": "a", "chosen": "b", "rejected": 3}, "wrong_type"),
-        ({"prompt": "a", "chosen": "b"}, "missing_key"),
-        ({"prompt": "a", "chosen": "b", "rejected": []}, "no_answer"),
-        ({"chosen": "b", "rejected": "c"}, "missing_key"),
-        ({"prompt": "x", "chosen": [ASKS, SAYS], "rejected": [ASKS, ELSE]}, "unused_text"),
-        ({"chosen": [ASKS, SAYS], "rejected": [{"role": "user", "content": "x"}, ELSE]}, "prompts_differ"),
-        ({"chosen": [ASKS, SAYS, ASKS], "rejected": [ASKS, ELSE, ASKS]}, "no_final_answer"),
-        ({"messages": [ASKS, SAYS]}, "missing_key"),
-        ({"messages": [ASKS], "label": True}, "no_answer"),
-    ],
-)
-def test_preferences_that_say_nothing_are_refused(row: JsonValue, reason: str) -> None:
-    assert reason_of("preference", row) == reason
 
 
 # tokens

@@ -104,6 +104,21 @@ def test_preference_rows_are_not_imitated(name: str) -> None:
     assert by_name(name).convert({key: listed, "tools": "[]", "label": 3}) == turns("a", "b")
 
 
+@pytest.mark.parametrize("key", ["images", "image", "videos", "audios"])
+@pytest.mark.parametrize("name", ["messages", "sharegpt", "chat_rounds"])
+def test_rows_with_more_than_text_are_refused_beside_the_turns_and_in_one(name: str, key: str) -> None:
+    where = {"sharegpt": "conversations"}.get(name, name)
+    asks: dict[str, JsonValue] = {"role": "user", "content": "<image>a"}
+    says: JsonValue = {"role": "assistant", "content": "b"}
+    assert reason_of(name, {where: [asks, says], key: ["a.png"]}) == "unsupported_part"
+    assert reason_of(name, {where: [{**asks, key: "a.png"}, says]}) == "unsupported_part"
+    asked_by_from: JsonValue = {"from": "human", "value": "a", key: "a.png"}
+    assert reason_of(name, {where: [asked_by_from, says]}) == "unsupported_part"
+    for nothing in (None, [], ""):
+        row: JsonValue = {where: [{**asks, key: nothing}, says], key: nothing}
+        assert by_name(name).convert(row) == turns("<image>a", "b")
+
+
 @pytest.mark.parametrize("name", ["messages", "sharegpt", "chat_rounds"])
 def test_a_system_column_beside_the_turns_is_the_first_message(name: str) -> None:
     key = {"sharegpt": "conversations"}.get(name, name)

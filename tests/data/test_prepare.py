@@ -75,8 +75,8 @@ def test_a_second_start_tokenizes_nothing(make: Make, monkeypatch: pytest.Monkey
     def refuse(*_: object) -> None:
         raise AssertionError("tokenized again")
 
-    monkeypatch.setattr(Tokenizer, "encode", refuse)
-    monkeypatch.setattr("weft.data.prepare.read_task", refuse)
+    monkeypatch.setattr(Tokenizer, "backend", property(refuse))
+    monkeypatch.setattr("weft.data.prepare.TaskReader", refuse)
     after = prepare(settings)
     assert after.fingerprint == before.fingerprint
     assert [s.sample(0).ids_T.tolist() for s in after.stores] == [s.sample(0).ids_T.tolist() for s in before.stores]
@@ -446,3 +446,66 @@ def test_a_base_that_is_nowhere_is_told_quickly(make: Make, monkeypatch: pytest.
     with pytest.raises(DataError, match=r"model\.base: no-such/model is no folder here"):
         prepare(make({"a": ROWS}, model={"base": "no-such/model"}))
     assert time.monotonic() - started < 5
+
+
+# preference rows
+
+
+def test_pairs_keep_both_answers_and_can_not_be_trained_on(make: Make) -> None:
+    turn = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Yes?"},
+        {"role": "user", "content": "Go on"},
+    ]
+    rows = [{"prompt": turn, "chosen": "good", "rejected": f"bad {i}"} for i in range(6)]
+    prepared = prepare(make({"a": rows}))
+    (store,) = prepared.stores
+    sides = store.preferences
+    assert sides is not None
+    for index in range(6):
+        chosen, rejected = store.sample(index), sides.rejected(index)
+        texts = [prepared.tokenizer.decode(side.ids_T[side.weight_T > 0].tolist()) for side in (chosen, rejected)]
+        assert [text.split("\n")[0] for text in texts] == ["good", f"bad {index}"], (
+            "what they share counts on neither side"
+        )
+        assert sides.desirable(index)
+    with pytest.raises(DataError, match=r"set tasks\.a\.preference: chosen"):
+        prepared.refuse_preferences()
+    chosen_only = make(
+        {"a": rows}, tasks={"a": {"path": str(make({"a": rows}).tasks["a"].path), "preference": "chosen"}}
+    )
+    assert prepare(chosen_only).stores[0].preferences is None
+
+
+MIXED = """
+def read(row):
+    from weft.types import Conversation, Message
+    def turns(answer):
+        return Message("user", row["q"]), Message("assistant", answer)
+    return Conversation(turns("good"), rejected=turns("bad") if row["pair"] else ())
+"""
+
+
+def test_pairs_behind_plain_rows_stay_beside_their_own_samples(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mixed_rows.py").write_text(MIXED)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("weft.data.work._BATCH_ROWS", 4)
+    rows = [{"q": f"{i}?", "pair": i >= 10} for i in range(14)]
+    path = str(make({"a": rows}).tasks["a"].path)
+    (store,) = prepare(make({"a": rows}, tasks={"a": {"path": path, "format": "mixed_rows:read"}})).stores
+    assert store.preferences is not None
+    lengths = [len(store.preferences.rejected(index).ids_T) for index in range(14)]
+    assert lengths[:10] == [0] * 10
+    assert all(lengths[10:])
+
+
+def test_what_is_left_out_on_purpose_is_no_bad_row(make: Make) -> None:
+    rows = [
+        {"messages": [{"role": "user", "content": f"{i}"}, {"role": "assistant", "content": "a"}], "label": i % 2 == 0}
+        for i in range(20)
+    ]
+    path = str(make({"a": rows}).tasks["a"].path)
+    (store,) = prepare(make({"a": rows}, tasks={"a": {"path": path, "preference": "chosen"}})).stores
+    assert (store.ledger.used, store.ledger.quarantined, dict(store.ledger.dropped)) == (10, 0, {"undesirable": 10})

@@ -16,7 +16,7 @@ from tests.data.rows import A, U, json_values
 from weft.config.settings import TaskSettings
 from weft.data import formats
 from weft.data.formats import RowError
-from weft.data.read import SAMPLE_ROWS, ReadRow, meaning_hash, needed_files, read_task, task_files
+from weft.data.read import CHOSEN_AWAY, SAMPLE_ROWS, ReadRow, meaning_hash, needed_files, read_task, task_files
 from weft.data.sources import chunks
 from weft.errors import ConfigError, DataError
 from weft.types import TEXT_ROLE, Conversation, JsonValue, Message, Reject, RowId, Tokens, ToolCall
@@ -238,6 +238,27 @@ def test_preferences_are_kept_or_the_chosen_answer_is_imitated(tmp_path: Path) -
     assert read(tmp_path, preference="chosen")[1][0].conversation == Conversation((U, A))
 
 
+def test_disliked_answers_that_come_late_are_not_trained_as_good_ones(tmp_path: Path) -> None:
+    good: list[JsonValue] = [{"prompt": f"a {n}", "completion": "b"} for n in range(SAMPLE_ROWS + 20)]
+    bad: list[JsonValue] = [{"prompt": f"c {n}", "completion": "b", "label": False} for n in range(10)]
+    write(tmp_path / "a.jsonl", [*good, *bad])
+    name, accepted, rejected = read(tmp_path)
+    assert (name, len(accepted)) == ("pairs", SAMPLE_ROWS + 20)
+    assert [reject.reason for reject in rejected] == ["preference_row"] * 10
+    assert "format: preference" in rejected[0].detail
+
+
+def left_out(row: JsonValue) -> None:
+    """A user's own function that wants no row."""
+
+
+def test_rows_that_someone_chose_away_are_told_from_bad_ones(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", [{"prompt": "a", "completion": "b", "label": False}, {"prompt": "a", "label": True}])
+    rejected = read(tmp_path, "preference", preference="chosen")[2]
+    assert [reject.reason in CHOSEN_AWAY for reject in rejected] == [True, False]
+    assert [reject.reason in CHOSEN_AWAY for reject in read(tmp_path, f"{__name__}:left_out")[2]] == [True, True]
+
+
 # Spider's tables
 
 
@@ -280,6 +301,15 @@ def test_the_setting_names_the_tables_wherever_they_lie(tmp_path: Path) -> None:
     reader = read_task("t", task)
     assert [type(entry) for entry in reader] == [ReadRow]
     assert list(reader.needs) == needed_files(task, reader.files) == [tmp_path / "rows/schema.json"]
+
+
+@pytest.mark.parametrize("name", ["absent.json", "folder", "~nobody-here/x.json", "x" * 300])
+def test_tables_that_are_named_and_not_there_are_told_with_the_setting(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    write(tmp_path / "a.jsonl", [PAIR])
+    schemas = name if name.startswith("~") else f"{tmp_path}/{name}"
+    with pytest.raises(DataError, match=r"tasks\.t\.schemas: .*(absent|folder|nobody|xxx)"):
+        task_files("t", TaskSettings(path=str(tmp_path / "a.jsonl"), schemas=schemas))
 
 
 def test_without_tables_the_task_is_refused_with_a_way_out(tmp_path: Path) -> None:

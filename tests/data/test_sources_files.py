@@ -5,14 +5,16 @@ from __future__ import annotations
 import gzip
 import io
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from weft.config.settings import TaskSettings
+from weft.data.read import task_files
 from weft.data.sources import SUFFIXES, files, of_task, source_file
-from weft.errors import DataError, WeftError
+from weft.errors import ConfigError, DataError, WeftError
 
 
 def touch(*paths: Path, data: bytes = b"") -> None:
@@ -139,3 +141,47 @@ def test_control_characters_in_parallel_names_are_refused(tmp_path: Path) -> Non
 def test_a_single_file_needs_a_suffix_that_is_read(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"\*\.jsonl"):
         source_file(tmp_path / "x.doc")
+
+
+# settings that say nothing
+
+
+@pytest.mark.parametrize(
+    ("settings", "setting"),
+    [
+        ({"split": "test"}, "split"),
+        ({"subset": "main"}, "subset"),
+        ({"sample_by": "document"}, "sample_by"),
+        ({"subset": "main", "split": "test"}, "subset"),
+        ({"subset": "main", "split": "test"}, "split"),
+    ],
+)
+def test_a_setting_that_no_file_heeds_is_an_error(tmp_path: Path, settings: dict[str, Any], setting: str) -> None:
+    touch(tmp_path / "a.jsonl")
+    with pytest.raises(ConfigError, match=rf"tasks\.t\.{setting}: .* none of a\.jsonl heeds it"):
+        task_files("t", TaskSettings(path=str(tmp_path), **settings))
+    assert task_files("t", TaskSettings(path=str(tmp_path), split="train", sample_by="line"))
+
+
+def test_settings_that_a_file_heeds_are_no_error(tmp_path: Path) -> None:
+    touch(tmp_path / "a.jsonl")
+    (tmp_path / "b.txt").write_text("x\n\ny\n")
+    assert task_files("t", TaskSettings(path=str(tmp_path), sample_by="paragraph"))
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_saved_dataset_heeds_its_split_but_no_subset(tmp_path: Path, split: str) -> None:
+    (tmp_path / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
+    for name in ("train", "test"):
+        folder = tmp_path / name
+        folder.mkdir()
+        table = pa.table({"question": [name], "answer": ["b"]})
+        with pa.OSFile(str(folder / "data.arrow"), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        (folder / "state.json").write_text('{"_data_files": [{"filename": "data.arrow"}]}')
+        (folder / "dataset_info.json").write_text("{}")
+    (file,) = task_files("t", TaskSettings(path=str(tmp_path), split=split))
+    assert file.name == f"{split}/data.arrow"
+    assert task_files("t", TaskSettings(path=str(tmp_path / split), split=split))
+    with pytest.raises(ConfigError, match=r"tasks\.t\.subset"):
+        task_files("t", TaskSettings(path=str(tmp_path), split=split, subset="main"))

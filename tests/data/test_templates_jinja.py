@@ -14,6 +14,7 @@ from tests.data.templates_kit import (
     CALL,
     CHATML,
     CONTROL,
+    HERMES,
     TALK,
     TOOL_TALK,
     WEATHER,
@@ -248,13 +249,6 @@ def test_a_result_written_as_json_is_taken(jinja: Callable[..., Template]) -> No
 
 # tools, reasoning, documents
 
-HERMES = (
-    "{% if tools %}<|im_start|>system\n{% for tool in tools %}{{ tool | tojson }}\n{% endfor %}<|im_end|>\n{% endif %}"
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}"
-    "{{ m.content }}{% for call in m.tool_calls or [] %}<tool_call>{{ call.function.name }} {{ call.function.arguments | tojson }}"
-    "</tool_call>{% endfor %}<|im_end|>{{ '\n' }}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-
 
 def test_an_answers_calls_are_trained_up_to_the_stop_token(
     jinja: Callable[..., Template], all_tokens: Tokenizer
@@ -340,7 +334,7 @@ def test_what_a_template_would_leave_out_is_refused(jinja: Callable[..., Templat
     with pytest.raises(TemplateError, match=f"has no way to show {what}"):
         jinja(CHATML).render(TALK, "all_answers", **{what: ({"name": "x"},)})
     talk = [Message("user", "q"), Message("assistant", "", tool_calls=(CALL,))]
-    with pytest.raises(TemplateError, match="doesn't write the call of weather in answer 2"):
+    with pytest.raises(TemplateError, match="leaves out the call of weather in answer 2"):
         jinja(CHATML).render(talk, "all_answers")
 
 
@@ -375,21 +369,43 @@ def test_another_messages_text_in_an_answer_is_refused(jinja: Callable[..., Temp
 # dates
 
 
-def test_the_date_that_a_template_writes_is_in_its_fingerprint(jinja: Callable[..., Template]) -> None:
+def test_the_day_that_a_template_is_told_is_in_its_fingerprint(jinja: Callable[..., Template]) -> None:
     plain, dated = jinja(CHATML), jinja("{{ strftime_now('%d %b %Y') }}\n" + CHATML)
     days = [Program(dated.source, "x", datetime(2026, 1, day, hour)).dates for day, hour in ((1, 8), (1, 9), (2, 8))]  # type: ignore[attr-defined]
-    assert days == ["01 Jan 2026", "01 Jan 2026", "02 Jan 2026"]
+    assert days == ["2026-01-01", "2026-01-01", "2026-01-02"]
     assert Program(CHATML, "x").dates == ""
     assert datetime.now().strftime("%Y") in dated._program.dates  # type: ignore[attr-defined]
     assert plain.fingerprint != dated.fingerprint
-    assert dated.fingerprint == dated.fingerprint
 
 
-def test_a_program_keeps_its_moment_in_another_process() -> None:
+def test_all_builds_of_a_day_write_the_same_moment(
+    jinja: Callable[..., Template], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else two processes write two moments into one store, and a resumed run finds another template each second."""
+
+    class Clock(datetime):
+        hour_now = 8
+
+        @classmethod
+        def now(cls, tz: object = None) -> Clock:
+            return cls(2026, 5, 4, cls.hour_now, 59, 58, 57)
+
+    monkeypatch.setattr("weft.data.templates._sandbox.datetime", Clock)
+    source = "{{ strftime_now('%d %b %Y %H:%M:%S.%f') }}{% set f = '%c' %}{{ strftime_now(f) }}\n" + CHATML
+    first = jinja(source)
+    Clock.hour_now = 23
+    second = jinja(source)
+    assert first.fingerprint == second.fingerprint
+    assert first.render(TALK, "all_answers") == second.render(TALK, "all_answers")
+    assert joined(first.render(TALK, "all_answers")).startswith("04 May 2026 00:00:00.000000")
+
+
+def test_a_program_keeps_its_day_in_another_process() -> None:
     import pickle
 
-    program = Program("{{ strftime_now('%Y %H:%M:%S') }}", "x", datetime(2001, 2, 3, 4, 5, 6))
-    assert pickle.loads(pickle.dumps(program)).render(messages=[]) == "2001 04:05:06" == program.dates
+    program = Program("{{ strftime_now('%Y-%m-%d %H:%M:%S') }}", "x", datetime(2001, 2, 3, 4, 5, 6))
+    assert pickle.loads(pickle.dumps(program)).render(messages=[]) == "2001-02-03 00:00:00"
+    assert pickle.loads(pickle.dumps(program)).dates == program.dates == "2001-02-03"
 
 
 def test_a_jinja_template_can_be_sent_to_another_process(jinja: Callable[..., Template]) -> None:

@@ -65,6 +65,10 @@ def test_a_template_can_read_no_file(jinja: Callable[..., Template], statement: 
         jinja(statement + CHATML).render(TALK, "all_answers")
 
 
+_DOUBLED = (
+    "{% set ns = namespace(x=[1], y=[1]) %}{% for i in range(40) %}{% set ns.x = [ns.x, ns.x] %}"
+    "{% set ns.y = [ns.y, ns.y] %}{% endfor %}"
+)
 HOSTILE = {
     "a long range": "{% for i in range(10 ** 9) %}x{% endfor %}",
     "loops in loops": "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
@@ -113,6 +117,39 @@ HOSTILE = {
     "a wide date": "{{ strftime_now('%_999999999d') }}",
     "much invented text": "{{ lipsum(n=1000000) }}",
     "a mapped centre": "{{ range(9999) | map('string') | map('center', 8000000) | list | length }}",
+    "doubled lists: tojson": _DOUBLED + "{{ ns.x | tojson }}",
+    "doubled lists: string": _DOUBLED + "{{ ns.x | string | length }}",
+    "doubled lists: output": _DOUBLED + "{{ ns.x }}",
+    "doubled lists: concat": _DOUBLED + "{{ ns.x ~ '' }}",
+    "doubled lists: compare": _DOUBLED + "{{ ns.x == ns.y }}",
+    "doubled lists: test of equality": _DOUBLED + "{{ ns.x is eq ns.y }}",
+    "doubled lists: search": _DOUBLED + "{{ ns.x in [ns.y] }}",
+    "doubled lists: sort": _DOUBLED + "{{ [ns.x, ns.y] | sort | length }}",
+    "doubled lists: maximum": _DOUBLED + "{{ [ns.x, ns.y] | max | length }}",
+    "doubled lists: join": _DOUBLED + "{{ [ns.x] | join }}",
+    "doubled lists: percent": _DOUBLED + "{{ '%s' % ns.x }}",
+    "doubled lists: percents": _DOUBLED + "{{ '%s' % (ns.x,) }}",
+    "doubled lists: format": _DOUBLED + "{{ '{}'.format(ns.x) }}",
+    "doubled lists: format filter": _DOUBLED + "{{ '%s' | format(ns.x) }}",
+    "doubled lists: index": _DOUBLED + "{{ [ns.x].index(ns.y) }}",
+    "doubled lists: count": _DOUBLED + "{{ [ns.x].count(ns.y) }}",
+    "doubled lists: refusal": _DOUBLED + "{{ raise_exception(ns.x) }}",
+    "doubled lists: mapped": _DOUBLED + "{{ [ns.x] | map('string') | list | length }}",
+    "doubled lists: selected": _DOUBLED + "{{ [ns.x] | select('eq', ns.y) | list | length }}",
+    "doubled lists: grouped": _DOUBLED + "{{ [{'a': ns.x}, {'a': ns.y}] | groupby('a') | length }}",
+    "doubled lists: namespace": _DOUBLED + "{{ namespace(x=ns.x) }}",
+    "doubled lists: items": _DOUBLED + "{{ {'a': ns.x}.items() }}",
+    "doubled lists: trim": _DOUBLED + "{{ ns.x | trim | length }}",
+    "doubled lists: chosen": _DOUBLED + "{{ [ns.x, ns.y] | unique | list | length }}",
+    "doubled tuples: unique": _DOUBLED.replace("[", "(").replace("]", ")").replace("(1)", "(1,)")
+    + "{{ [ns.x, ns.y] | unique | list | length }}",
+    "doubled tuples: key": _DOUBLED.replace("[", "(").replace("]", ")").replace("(1)", "(1,)") + "{{ {}[ns.x] }}",
+    "doubled tuples: literal": _DOUBLED.replace("[", "(").replace("]", ")").replace("(1)", "(1,)")
+    + "{{ {ns.x: 1} | length }}",
+    "doubled tuples: get": _DOUBLED.replace("[", "(").replace("]", ")").replace("(1)", "(1,)") + "{{ {}.get(ns.x) }}",
+    "doubled tuples: dict": _DOUBLED.replace("[", "(").replace("]", ")").replace("(1)", "(1,)")
+    + "{{ dict([(ns.x, 1)]) | length }}",
+    "a list of long texts": "{% set x = 'x' * 8000000 %}{{ [x, x, x, x, x, x, x, x] | tojson }}",
     "deep recursion": "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
     "deep parentheses": "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
     "deep loops": "{% for i in [1] %}" * 150 + "{% endfor %}" * 150,

@@ -363,3 +363,31 @@ def test_every_shared_tokenizer_is_among_those_tested() -> None:
         pytest.skip("needs the shared assets, which are not on this machine")
     there = {file.parent.name for file in SHARED.glob("*/*/tokenizer.json")}
     assert there <= set(SHARED_TOKENIZERS)
+
+
+def test_a_stop_token_that_only_the_settings_name_is_a_control_token(tokenizer_folder: Path, tmp_path: Path) -> None:
+    """As Transformers has it: without that, the letters of `</s>` would be trained in place of the token."""
+    folder = tmp_path / "plain"
+    shutil.copytree(tokenizer_folder, folder)
+    made_of = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    marked = {token["content"]: token["id"] for token in made_of["added_tokens"]}
+    made_of["model"]["vocab"] |= marked
+    made_of["added_tokens"] = []
+    (folder / "tokenizer.json").write_text(json.dumps(made_of), "utf-8")
+    tokenizer = Tokenizer.load(folder)
+    assert tokenizer.eos_id == marked[tokenizer.eos_token]
+    pieces = [Piece("a", 0.0, False), Piece(tokenizer.eos_token, 1.0, True), Piece(tokenizer.eos_token, 0.0, False)]
+    ids = tokenizer.encode_one(pieces)
+    assert ids.count(tokenizer.eos_id) == 1, "the template's, not the user's"
+    assert tokenizer.id_of("a") is None, "a text that is in the vocabulary is no control token"
+
+
+def test_what_a_conversion_depends_on_is_in_the_fingerprint(tokenizer_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "old"
+    shutil.copytree(tokenizer_folder, folder)
+    (folder / "tokenizer.json").rename(folder / "vocab.json")
+    found = set()
+    for text in ('{"add_prefix_space": true}', '{"add_prefix_space": false}', '{"unk_token": "<unk>"}'):
+        (folder / "tokenizer_config.json").write_text(text)
+        found.add(Tokenizer.load(folder).fingerprint)
+    assert len(found) == 3

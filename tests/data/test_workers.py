@@ -165,7 +165,7 @@ prepare.prepare(Settings.model_validate(json.loads(sys.argv[1])))
 
 def start(settings: Settings) -> subprocess.Popen[bytes]:
     text = json.dumps(settings.model_dump(mode="json", by_alias=True))
-    return subprocess.Popen([sys.executable, "-c", PREPARE, text], start_new_session=True, stderr=subprocess.DEVNULL)
+    return subprocess.Popen([sys.executable, "-c", PREPARE, text], start_new_session=True)
 
 
 @pytest.mark.slow
@@ -229,8 +229,68 @@ def test_a_worker_that_dies_is_told_and_its_finished_parts_stay(
         prepare(settings, tell)
     monkeypatch.undo()
     monkeypatch.setattr(room, "PART_BYTES", 20_000)
+    (unfinished,) = (tmp_path / "cache").glob("*.parts")
+    kept = {file.name: file.stat().st_mtime_ns for file in unfinished.glob("*.json")}
+    assert kept, "what was finished stays"
     store = prepare(settings).stores[0]
     assert bytes_of(store) == bytes_of(prepare(settings_of(tokenizer_folder, source, tmp_path / "u")).stores[0])
+
+
+def test_a_file_that_comes_while_the_data_is_prepared_is_not_read(
+    tokenizer_folder: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One process reads the files that it has listed; several refuse, for they list them again."""
+
+    def come(settings: Settings, *rest: Any) -> Any:
+        write_rows(source / "0.jsonl", 50, seed=9)
+        return real(settings, *rest)
+
+    real = room._encoder
+    monkeypatch.setattr(room, "_encoder", come)
+    store = prepare(settings_of(tokenizer_folder, source, tmp_path / "one")).stores[0]
+    assert store.files == ("a.jsonl", "b.jsonl")
+    assert store.name(0).startswith("qa:a.jsonl:")
+    (source / "0.jsonl").unlink()
+    with pytest.raises(DataError, match=r"its files were \['a.jsonl', 'b.jsonl'\] and are \['0.jsonl', "):
+        prepare(settings_of(tokenizer_folder, source, tmp_path / "two", processes=2))
+
+
+def test_two_preparations_at_once_by_several_processes_end_in_one_store(
+    tokenizer_folder: Path, source: Path, tmp_path: Path
+) -> None:
+    settings = settings_of(tokenizer_folder, source, tmp_path / "cache", processes=2)
+    first, second = start(settings), start(settings)
+    assert (first.wait(120), second.wait(120)) == (0, 0)
+    (store,) = prepare(settings).stores
+    assert bytes_of(store) == bytes_of(prepare(settings_of(tokenizer_folder, source, tmp_path / "u")).stores[0])
+
+
+NOISY = """
+import os
+def read(row):
+    print("a user's own words")
+    os.system("echo from another process")
+    return [{"role": "user", "content": row["question"]}, {"role": "assistant", "content": row["answer"] or "?"}]
+"""
+
+
+def test_what_a_users_format_prints_and_what_lies_in_the_folder_disturb_no_worker(
+    tokenizer_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "noisy.py").write_text(NOISY)
+    here = tmp_path / "cwd"
+    here.mkdir()
+    (here / "random.py").write_text("raise SystemExit('taken for the library')")
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    write_rows(folder / "a.jsonl", 40)
+    monkeypatch.setattr(room, "PART_BYTES", 1000)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(here)
+    settings = settings_of(tokenizer_folder, folder, tmp_path / "cache", processes=2)
+    task = settings.tasks["qa"].model_copy(update={"format": "noisy:read"})
+    store = prepare(settings.model_copy(update={"tasks": {"qa": task}})).stores[0]
+    assert (store.ledger.read, store.ledger.quarantined) == (40, 1), "all but the broken line"
 
 
 CAPPED = """

@@ -214,7 +214,7 @@ class EngineSettings(Section):
 
 
 def _as_path(value: Any) -> Any:
-    return {"path": value} if isinstance(value, str) else value
+    return {"path": value} if isinstance(value, str | list) else value
 
 
 def _as_name(value: Any) -> Any:

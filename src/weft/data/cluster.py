@@ -6,14 +6,14 @@ stretch of the source, so the store's bytes are those of a single process.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
-from weft.data.encoders import IdsDifferError
 from weft.data.sources import Chunk
 from weft.data.work import Done, Job, Tell
-from weft.data.workers import Part, describe, job_of
-from weft.errors import ConfigError, DataError
+from weft.data.workers import FAILURES, Part, describe, job_of, kind_of
+from weft.errors import ConfigError
 from weft.types import JsonObject
 
 
@@ -24,7 +24,7 @@ class _Preparer:
         self._job = job_of(described)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        total: dict[str, Any] = {"rows": 0, "tokens": 0, "num_bytes": 0, "first": "", "ids_differ": "", "error": ""}
+        total: dict[str, Any] = {"rows": 0, "tokens": 0, "num_bytes": 0, "first": "", "kind": "", "error": ""}
 
         def tell(done: Done) -> None:
             total["rows"] += done.rows
@@ -33,12 +33,12 @@ class _Preparer:
             total["first"] = total["first"] or done.first
 
         try:
-            chunks = [tuple(int(number) for number in chunk) for chunk in row["chunks"]]
-            Part(int(row["number"]), chunks).prepare(self._job, tell)  # type: ignore[arg-type]
-        except IdsDifferError as error:
-            total["ids_differ"] = str(error)
-        except DataError as error:
-            total["error"] = str(error)
+            chunks = [
+                (str(name), int(start), int(stop), int(line)) for name, start, stop, line in json.loads(row["chunks"])
+            ]
+            Part(int(row["number"]), chunks).prepare(self._job, tell)
+        except tuple(FAILURES.values()) as error:
+            total |= {"kind": kind_of(error), "error": str(error)}
         return total
 
 
@@ -52,15 +52,13 @@ def run(job: Job, parts: Sequence[Sequence[Chunk]], waiting: Sequence[int], proc
     except ImportError as error:
         raise ConfigError(f"data.engine: ray: {error}; pip install 'weft[ray]'") from error
     ray.data.DataContext.get_current().enable_progress_bars = False
-    items = [Part.of(job, number, parts[number])._asdict() for number in waiting]
+    items = [{"number": n, "chunks": json.dumps(Part.of(n, parts[n]).chunks)} for n in waiting]
     rows = ray.data.from_items(items, override_num_blocks=len(items)).map(
         _Preparer,
         fn_constructor_args=(describe(job),),
         compute=ray.data.ActorPoolStrategy(size=min(processes, len(items))),
     )
     for done in rows.iter_rows():
-        if done["ids_differ"]:
-            raise IdsDifferError(done["ids_differ"])
-        if done["error"]:
-            raise DataError(done["error"])
+        if done["kind"]:
+            raise FAILURES[done["kind"]](done["error"])
         tell(Done(done["rows"], done["tokens"], done["num_bytes"], done["first"]))

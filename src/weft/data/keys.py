@@ -28,6 +28,10 @@ STORE_VERSION = 4
 _RESTING_NANOSECONDS = 1_000_000_000
 """How long a file must have been left alone before its digest is remembered: times of files tick slowly."""
 
+_ROOMS = ("sources", "formats", "templates", "parse", "read", "tokens", "stretches", "encoders", "work", "parts")
+_MAKERS = tuple(f"weft.data.{room}" for room in _ROOMS)
+"""The code that makes samples."""
+
 _NOT_OF_THE_SAMPLES = {"path", "weight", "epochs"}
 
 
@@ -40,7 +44,7 @@ def store_key(settings: Settings, task: TaskSettings, digests: dict[str, str], t
         "template": template_parts(settings, tokenizer),
         "tokenizer": tokenizer.fingerprint,
         "length": [settings.max_tokens, settings.data.too_long, settings.data.packing == "concat"],
-        "code": [_code("weft.data.formats"), _code("weft.data.templates"), *map(_code, _plug_ins(settings, task))],
+        "code": [*map(_code, (*_MAKERS, *_plug_ins(settings, task)))],
     }
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:20]
 

@@ -10,6 +10,8 @@ so the bytes of a store are the same whoever made its parts, and it is there who
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import json
 import os
 import shutil
@@ -25,7 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from weft.data.store import SCHEMA, Ints, Store
+from weft.data.store import SCHEMA, SIDE, Ints, Store
 from weft.data.stretches import Encoded, EncodedBatch
 from weft.files import sync
 from weft.types import Reject, RowId, TaskLedger
@@ -88,29 +90,34 @@ class PartWriter:
             pa.array(batch.num_bytes_S),
         ]
         self._arrow.write_batch(pa.record_batch(columns, schema=SCHEMA))
-        if side is not None:
-            if self._side is None:
-                self._side = pa.ipc.new_file(str(self._work / "preference.arrow"), SIDE_SCHEMA)
-            columns = [*_ragged(side.rejected), pa.array(side.desirable)]
-            self._side.write_batch(pa.record_batch(columns, schema=SIDE_SCHEMA))
+        if side is not None and self._side is None:
+            self._side = pa.ipc.new_file(str(self._work / SIDE), SIDE_SCHEMA)
+            self._write_side(_no_side(self.counts["used"]))
+        if self._side is not None:
+            self._write_side(side or _no_side(len(rows)))
         self.counts["used"] += len(rows)
         self.counts["tokens"] += len(batch.ids_T)
         self.counts["trained_tokens"] += int((batch.weight_T > 0).sum())
+
+    def _write_side(self, side: Side) -> None:
+        columns = [*_ragged(side.rejected), pa.array(side.desirable, pa.bool_())]
+        self._side.write_batch(pa.record_batch(columns, schema=SIDE_SCHEMA))
 
     def reject(self, reject: Reject) -> None:
         record = {"row": reject.row.of(self._task), "reason": reject.reason, "detail": reject.detail, "raw": reject.raw}
         self._rejects.write(json.dumps(record, ensure_ascii=True) + "\n")
 
-    def finish(self) -> None:
-        """Make the part durable and move it into the folder, its counts last."""
+    def finish(self, made_of: Sequence[Sequence[str | int]] = ()) -> None:
+        """Make the part durable and move it into the folder, its counts last; `made_of` names its stretch of the source."""
         self._close()
         record = {
             **{name: self.counts[name] for name in _COUNTED},
             "dropped": dict(sorted(self.dropped.items())),
             "lost": self.lost,
+            "made_of": [*map(list, made_of)],
         }
         (self._work / "json").write_text(json.dumps(record), "utf-8")
-        for suffix in ("arrow", "preference.arrow", "rejects.jsonl", "json"):
+        for suffix in ("arrow", SIDE, "rejects.jsonl", "json"):
             if (self._work / suffix).is_file():
                 sync(self._work / suffix)
                 (self._work / suffix).replace(self._folder / f"{self._name}.{suffix}")
@@ -124,6 +131,14 @@ class PartWriter:
                 self._side.close()
 
 
+def _no_side(number: int) -> Side:
+    """The other side of ordinary samples: none, and all are liked."""
+    nothing = EncodedBatch(
+        np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(number + 1, np.int64), np.zeros(number, np.int64), {}
+    )
+    return Side(nothing, [True] * number)
+
+
 def _ragged(batch: EncodedBatch) -> list[Any]:
     offsets = pa.array(batch.begin_S)
     return [pa.LargeListArray.from_arrays(offsets, pa.array(flat)) for flat in (batch.ids_T, batch.weight_T)]
@@ -134,9 +149,12 @@ def clear(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def is_done(folder: Path, number: int) -> bool:
-    """Whether a part lies whole in the folder."""
-    return _json(folder, number).is_file()
+def is_done(folder: Path, number: int, made_of: Sequence[Sequence[str | int]]) -> bool:
+    """Whether a part lies whole in the folder, made of this stretch of the source."""
+    if not _json(folder, number).is_file():
+        return False
+    found: object = _records(folder, number, number + 1)[0]["made_of"]
+    return found == [*map(list, made_of)]
 
 
 def _json(folder: Path, number: int) -> Path:
@@ -145,7 +163,7 @@ def _json(folder: Path, number: int) -> Path:
 
 def lost_of(folder: Path, num_parts: int) -> list[str]:
     """What could not be read to its end, over all parts."""
-    return [lost for record in _records(folder, num_parts) for lost in record["lost"]]
+    return [lost for record in _records(folder, 0, num_parts) for lost in record["lost"]]
 
 
 def seal(folder: Path, place: Path, ledger: TaskLedger, files: Sequence[str], num_parts: int) -> Store:
@@ -181,17 +199,21 @@ def tidy(place: Path) -> None:
 
 def sweep(place: Path, task: str) -> None:
     """Remove the unfinished parts of a task's other stores that nobody has touched for a day: nobody will take them up again."""
-    for folder in place.parent.glob(f"{task}-*.parts"):
-        newest = max((path.stat().st_mtime for path in [folder, *folder.iterdir()]), default=0.0)
-        if folder.name != f"{place.name}.parts" and time.time() - newest > _ABANDONED_SECONDS:
-            shutil.rmtree(folder, ignore_errors=True)
+    for folder in place.parent.glob(f"{glob.escape(task)}-*.parts"):
+        key = folder.name.removeprefix(f"{task}-").removesuffix(".parts")
+        if folder.name == f"{place.name}.parts" or "-" in key:
+            continue  # this one, or that of a task with a longer name
+        with contextlib.suppress(FileNotFoundError):  # it is being worked on, so it is not abandoned
+            newest = max((path.stat().st_mtime for path in [folder, *folder.iterdir()]), default=0.0)
+            if time.time() - newest > _ABANDONED_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def added_up(folder: Path, task: str, format_name: str, num_parts: int) -> TaskLedger:
     """The ledger of all parts together."""
     total: Counter[str] = Counter()
     dropped: Counter[str] = Counter()
-    for record in _records(folder, num_parts):
+    for record in _records(folder, 0, num_parts):
         dropped.update(record["dropped"])
         total.update({name: record[name] for name in _COUNTED})
     counted = {name: total[name] for name in _COUNTED}
@@ -199,21 +221,20 @@ def added_up(folder: Path, task: str, format_name: str, num_parts: int) -> TaskL
 
 
 def _write_ledger(folder: Path, ledger: TaskLedger, files: Sequence[str], num_parts: int) -> None:
-    with (folder / "rejects.jsonl").open("wb") as out:
+    mine = f"tmp-{os.getpid()}-{threading.get_ident()}"  # another process may be doing the same
+    rejects, ledger_file = folder / f"rejects.{mine}", folder / f"ledger.{mine}"
+    with rejects.open("wb") as out:
         for number in range(num_parts):
-            with (folder / f"{number:05d}.rejects.jsonl").open("rb") as rejects:
-                shutil.copyfileobj(rejects, out)
-        out.flush()
-        os.fsync(out.fileno())
-    record = {**asdict(ledger), "files": list(files), "parts": num_parts}
-    temporary = folder / f"ledger.tmp-{os.getpid()}-{threading.get_ident()}"
-    temporary.write_text(json.dumps(record, indent=1), "utf-8")
-    sync(temporary)
-    temporary.replace(folder / "ledger.json")
+            with (folder / f"{number:05d}.rejects.jsonl").open("rb") as part:
+                shutil.copyfileobj(part, out)
+    ledger_file.write_text(json.dumps({**asdict(ledger), "files": list(files), "parts": num_parts}, indent=1), "utf-8")
+    for temporary, name in ((rejects, "rejects.jsonl"), (ledger_file, "ledger.json")):
+        sync(temporary)
+        temporary.replace(folder / name)
 
 
-def _records(folder: Path, num_parts: int) -> list[dict[str, Any]]:
-    return [json.loads(_json(folder, number).read_text("utf-8")) for number in range(num_parts)]
+def _records(folder: Path, first: int, stop: int) -> list[dict[str, Any]]:
+    return [json.loads(_json(folder, number).read_text("utf-8")) for number in range(first, stop)]
 
 
 class Writer:
@@ -246,7 +267,7 @@ class Writer:
         """The store, with `used`, `tokens` and `trained_tokens` as they were written and the rest of the ledger as given."""
         self._flush()
         self._part.finish()
-        (record,) = _records(self._folder, 1)
+        (record,) = _records(self._folder, 0, 1)
         ledger = replace(ledger, used=record["used"], tokens=record["tokens"], trained_tokens=record["trained_tokens"])
         return seal(self._folder, self._place, ledger, self._files, 1)
 

@@ -21,11 +21,11 @@ from weft.config.settings import Settings, TemplateSettings
 from weft.data import cluster, keys, templates, workers
 from weft.data.encoders import Choice, IdsDifferError
 from weft.data.parts import added_up, clear, is_done, lost_of, seal, sweep, tidy
-from weft.data.read import needed_files, read_task, task_files
+from weft.data.read import TaskReader, needed_files, task_files
 from weft.data.sources import Chunk, SourceFile, chunks
 from weft.data.store import Store, read_rejects
 from weft.data.tokens import Tokenizer
-from weft.data.work import Done, Job, Tell, prepare_part
+from weft.data.work import Done, Job, Tell, made_of, prepare_part
 from weft.errors import DataError
 from weft.log import logger
 from weft.types import Progress, ProgressHook, silent
@@ -164,10 +164,10 @@ def _made_with(
     sweep(wanted.place, name)
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        reader = read_task(name, settings.tasks[name])
+        reader = TaskReader(name, settings.tasks[name], wanted.files)
         job = Job(settings.tasks[name], settings, reader, prepared.tokenizer, prepared.template, choice.encoder, folder)
         parts = part_chunks(wanted.files)
-        waiting = [number for number in range(len(parts)) if not is_done(folder, number)]
+        waiting = [number for number in range(len(parts)) if not is_done(folder, number, made_of(parts[number]))]
         told = _Told(name, sum(c.stop - c.start for part in parts for c in part), progress)
         told.skip(sum(c.stop - c.start for number, part in enumerate(parts) if number not in waiting for c in part))
         run(job, parts, waiting, told)
@@ -188,6 +188,8 @@ def _made_with(
                 f"task {name}: another preparation of the same data took {folder} away; run again"
             ) from error
         return Store.open(wanted.place, name)  # another process was faster and has moved the parts to their place
+    except workers.WorkerDiedError:
+        raise  # what was finished stays
     except DataError:
         clear(folder)
         raise

@@ -21,12 +21,19 @@ from weft.data.formats import _columns as columns
 from weft.data.formats._own import guarded
 from weft.data.parse import Row
 from weft.data.sources import Chunk, Reading, SourceFile, chunks, of_task, read
+from weft.data.sources.find import refuse_idle
 from weft.errors import ConfigError, DataError
 from weft.types import Conversation, JsonValue, Message, Reject, RowId
 
 SAMPLE_ROWS = 100
+CHOSEN_AWAY = frozenset({"undesirable", "left_out"})
+"""Reasons of rows that are left out on purpose: they are dropped, not quarantined."""
+
 TABLES = "tables.json"
 """What the name of a file ends with that describes databases, as Spider's does."""
+
+CHOSEN_AWAY = frozenset({"undesirable", "left_out"})
+"""Reasons of rows that are sound and that someone chose not to train: `preference: chosen`, a user's own function."""
 
 _SAMPLE_CHARS = 16 * 2**20
 _SAMPLE_REJECTS = 10_000
@@ -162,12 +169,29 @@ def read_task(name: str, task: TaskSettings, format_name: str | None = None) -> 
 
 
 def task_files(name: str, task: TaskSettings) -> list[SourceFile]:
-    """The files of a task that hold rows: all but those that describe its databases. Raises DataError naming the task."""
+    """The files of a task that hold rows: all but those that describe its databases.
+
+    Raises DataError naming the task, and ConfigError for a setting that says nothing of any of them.
+    """
+    if task.schemas is not None:
+        _must_be_file(task.schemas, f"tasks.{name}.schemas")
     try:
         found = of_task(task, leave_out=[] if task.schemas is None else [task.schemas])
     except DataError as error:
         raise DataError(f"tasks.{name}.path: {error}") from None
+    refuse_idle(name, task, found)
     return [file for file in found if not _is_tables(file)] or found
+
+
+def _must_be_file(text: str, setting: str) -> None:
+    try:
+        path = Path(text).expanduser()
+        is_file, is_there = path.is_file(), path.exists()
+    except (OSError, ValueError, RuntimeError) as error:  # a name that is too long, NUL in it, nobody's home
+        raise DataError(f"{setting}: {text}: {error}") from None
+    if not is_file:
+        what = "is no file" if is_there else f"no such file (looked from {Path.cwd()})"
+        raise DataError(f"{setting}: {text}: {what}")
 
 
 def needed_files(task: TaskSettings, sources: Sequence[SourceFile]) -> list[Path]:

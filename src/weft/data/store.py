@@ -10,6 +10,7 @@ How it is written is in `data/parts`.
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +29,7 @@ Split: TypeAlias = Literal["train", "validation", "test"]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
+SIDE = "preference.arrow"
 SCHEMA = pa.schema(
     [
         ("ids", pa.large_list(pa.int32())),
@@ -67,7 +69,7 @@ class Store:
     def _batches(self) -> list[Any]:
         if not self.ledger.used:
             return []
-        batches = self._mapped("arrow")
+        batches = [batch for number in range(self.num_parts) for batch in self._mapped(number, "arrow")]
         rows = sum(batch.num_rows for batch in batches)
         if rows != self.ledger.used:
             raise DataError(
@@ -75,42 +77,37 @@ class Store:
             )
         return batches
 
-    def _mapped(self, suffix: str) -> list[Any]:
-        """The record batches of all parts' files of one kind, mapped."""
-        batches = []
+    def _mapped(self, number: int, suffix: str) -> list[Any]:
+        """The record batches of one of a part's files, mapped."""
         try:
-            for number in range(self.num_parts):
-                file = self.folder / f"{number:05d}.{suffix}"
-                if suffix == "arrow" or file.is_file():
-                    reader = pa.ipc.open_file(pa.memory_map(str(file)))
-                    batches += [reader.get_batch(i) for i in range(reader.num_record_batches)]
+            reader = pa.ipc.open_file(pa.memory_map(str(self.folder / f"{number:05d}.{suffix}")))
+            return [reader.get_batch(i) for i in range(reader.num_record_batches)]
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"{self.folder}: not a whole token store ({error}); delete it and prepare again") from error
-        return batches
 
     @cached_property
     def _starts(self) -> Ints:
         return np.cumsum([0, *(batch.num_rows for batch in self._batches)], dtype=np.int64)
 
     @cached_property
-    def _flat(self) -> list[tuple[npt.NDArray[np.int32], npt.NDArray[np.float32], Ints]]:
+    def flat(self) -> list[tuple[npt.NDArray[np.int32], npt.NDArray[np.float32], Ints]]:
         """Per record batch: all ids, all weights, and where each sample starts in them; views of the mapped file."""
         return [_flat(batch) for batch in self._batches]
 
     def _column(self, name: str, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        parts = [batch.column(name).to_numpy() for batch in self._batches]
-        return np.concatenate(parts).astype(dtype, copy=False) if parts else np.zeros(0, dtype=dtype)
+        parts = [_view(batch.column(name), dtype) for batch in self._batches]
+        return np.concatenate(parts) if parts else np.zeros(0, dtype=dtype)
 
     @cached_property
     def length_S(self) -> Ints:
         """Tokens of each sample."""
-        parts = [np.diff(offsets) for _, _, offsets in self._flat]
+        parts = [np.diff(offsets) for _, _, offsets in self.flat]
         return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
 
     @cached_property
     def trained_S(self) -> Floats:
         """Sum of the token weights of each sample; its first token counts nothing, for nothing predicts it."""
-        parts = [np.add.reduceat(weights, offsets[:-1], dtype=np.float64) for _, weights, offsets in self._flat]
+        parts = [np.add.reduceat(weights, offsets[:-1], dtype=np.float64) for _, weights, offsets in self.flat]
         return np.concatenate(parts) if parts else np.zeros(0)
 
     @cached_property
@@ -126,17 +123,21 @@ class Store:
     @cached_property
     def preferences(self) -> Preferences | None:
         """The other side of each sample, where the task holds preference rows."""
-        batches = self._mapped("preference.arrow")
-        return Preferences(batches) if batches else None
+        sides, first = [], 0
+        for number in range(self.num_parts):
+            if (self.folder / f"{number:05d}.{SIDE}").is_file():
+                sides.append((first, self._mapped(number, SIDE)))
+            first += sum(batch.num_rows for batch in self._mapped(number, "arrow"))
+        return Preferences(sides) if sides else None
 
     @cached_property
     def _rows(self) -> tuple[Ints, Ints]:
-        return self._column("file", np.int64), self._column("line", np.int64)
+        return self._column("file", np.int32), self._column("line", np.int64)
 
     def sample(self, index: int) -> Encoded:
         """The tokens of one sample, as views of the mapped file."""
         number = int(np.searchsorted(self._starts, index, side="right")) - 1
-        ids, weights, offsets = self._flat[number]
+        ids, weights, offsets = self.flat[number]
         local = index - int(self._starts[number])
         piece = slice(int(offsets[local]), int(offsets[local + 1]))
         return Encoded(ids[piece], weights[piece])
@@ -178,33 +179,53 @@ class Store:
 class Preferences:
     """The rejected answers of a task's samples and whether each sample's own answer is liked; to be trained on by methods for pairs."""
 
-    def __init__(self, batches: list[Any]) -> None:
-        self._sides = [(_flat(batch), batch.column("desirable")) for batch in batches]
-        self._starts = np.cumsum([0, *(len(desirable) for _, desirable in self._sides)], dtype=np.int64)
+    def __init__(self, parts: list[tuple[int, list[Any]]]) -> None:
+        """`parts`: the first sample of each part that has preference rows, and its record batches, one row for each sample."""
+        self._starts: list[int] = []
+        self._batches: list[Any] = []
+        for first, batches in parts:
+            before = first
+            for batch in batches:
+                self._starts.append(before)
+                self._batches.append(batch)
+                before += batch.num_rows
 
-    def _place(self, index: int) -> tuple[int, int]:
-        number = int(np.searchsorted(self._starts, index, side="right")) - 1
-        return number, index - int(self._starts[number])
+    def _place(self, index: int) -> tuple[Any, int] | None:
+        number = bisect_right(self._starts, index) - 1
+        if number < 0 or index - self._starts[number] >= self._batches[number].num_rows:
+            return None
+        return self._batches[number], index - self._starts[number]
 
     def rejected(self, index: int) -> Encoded:
-        """The same conversation with the answer that was not preferred; no token where the row is a single liked or disliked answer."""
-        number, local = self._place(index)
-        ids, weights, offsets = self._sides[number][0]
-        piece = slice(int(offsets[local]), int(offsets[local + 1]))
+        """The same conversation with the answer that was not preferred; no token where there is none."""
+        place = self._place(index)
+        if place is None:
+            return Encoded(np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32))
+        ids, weights, offsets = _flat(place[0])
+        piece = slice(int(offsets[place[1]]), int(offsets[place[1] + 1]))
         return Encoded(ids[piece], weights[piece])
 
     def desirable(self, index: int) -> bool:
-        number, local = self._place(index)
-        return bool(self._sides[number][1][local].as_py())
+        """Whether the sample's own answer is liked; False for the disliked rows of a set with labels."""
+        place = self._place(index)
+        return True if place is None else bool(place[0].column("desirable")[place[1]].as_py())
 
 
 def _flat(batch: Any) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32], Ints]:
     """All ids, all weights, and where each sample starts in them; views of the mapped file."""
     return (
-        batch.column("ids").values.to_numpy(),
-        batch.column("weights").values.to_numpy(),
-        batch.column("ids").offsets.to_numpy(),
+        _view(batch.column("ids").values, np.int32),
+        _view(batch.column("weights").values, np.float32),
+        _view(batch.column("ids").offsets, np.int64),
     )
+
+
+def _view(array: Any, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """An Arrow array of numbers as numpy sees the mapped file. (Arrow's own `to_numpy` imports pandas where it is installed.)"""
+    if not len(array):
+        return np.zeros(0, dtype=dtype)
+    size = np.dtype(dtype).itemsize
+    return np.frombuffer(array.buffers()[1], dtype=dtype, count=len(array), offset=array.offset * size)
 
 
 def read_rejects(store: Store) -> Iterator[dict[str, JsonValue]]:

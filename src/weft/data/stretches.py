@@ -105,7 +105,6 @@ class _Written(NamedTuple):
     before: str
     refs: list[int]
     after: str
-    num_bytes: int
     strips: bool
 
 
@@ -122,17 +121,18 @@ class _Stretches:
         self._refs: list[int] = []
         self._weights: list[float] = []
         self._counts: list[int] = []
-        self._bytes: list[int] = []
         self._faults: dict[int, str] = {}
 
     def add(self, pieces: Sequence[Piece]) -> None:
-        refs, weights, before, written = self._refs, self._weights, len(self._refs), self._written
-        num_bytes = 0
+        refs, weights, written = self._refs, self._weights, self._written
+        begin, going_on, before = self._begin, self._goes_on, len(self._refs)
         text, weight, goes_on, strip_next = "", 0.0, False, False
         for piece_text, piece_weight, is_control, cut in pieces:
             if cut or piece_weight != weight:
                 if text:
-                    num_bytes += self._flush(text, weight, goes_on)
+                    number = (going_on if goes_on else begin).get(text)
+                    refs.append(self._new(text, goes_on) if number is None else number)
+                    weights.append(weight)
                     text, goes_on = "", True
                 weight = piece_weight
             if not is_control:
@@ -141,46 +141,42 @@ class _Stretches:
                 continue
             known = written.get(piece_text) or self._learn(piece_text)
             if known.strips or strip_next:
-                text, goes_on, strip_next, more = self._add_stripping(piece_text, weight, text, goes_on, strip_next)
-                num_bytes += more
+                text, goes_on, strip_next = self._add_stripping(piece_text, weight, text, goes_on, strip_next)
                 continue
             text += known.before
             if known.refs:
                 if text:
-                    num_bytes += self._flush(text, weight, goes_on)
+                    number = (going_on if goes_on else begin).get(text)
+                    refs.append(self._new(text, goes_on) if number is None else number)
+                    weights.append(weight)
                 refs += known.refs
                 weights += [weight] * len(known.refs)
-                num_bytes += known.num_bytes
                 text, goes_on = known.after, self._cutter.goes_on_after_control
         if text:
-            num_bytes += self._flush(text, weight, goes_on)
+            number = (going_on if goes_on else begin).get(text)
+            refs.append(self._new(text, goes_on) if number is None else number)
+            weights.append(weight)
         self._counts.append(len(refs) - before)
-        self._bytes.append(num_bytes)
 
     def _learn(self, text: str) -> _Written:
         """Text that a template wrote as its control tokens, the stretches between them, and what stands before and after."""
         parts = self._cutter.parts(text)
         places = [place for place, part in enumerate(parts) if not isinstance(part, str)]
         strips = any(part.lstrip or part.rstrip for part in parts if not isinstance(part, str))
-        refs: list[int] = []
-        num_bytes = 0
-        for part in parts[places[0] : places[-1] + 1] if places and not strips else ():
-            if isinstance(part, str):
-                refs.append(self._number_of(part, self._cutter.goes_on_after_control))
-                num_bytes += self._num_bytes[refs[-1]]
-            else:
-                refs.append(-1 - part.id)
+        refs = [
+            self._number_of(part, self._cutter.goes_on_after_control) if isinstance(part, str) else -1 - part.id
+            for part in (parts[places[0] : places[-1] + 1] if places and not strips else ())
+        ]
         before, after = parts[: places[0]] if places else parts, parts[places[-1] + 1 :] if places else ()
-        known = _Written("".join(map(str, before)), refs, "".join(map(str, after)), num_bytes, strips)
+        known = _Written("".join(map(str, before)), refs, "".join(map(str, after)), strips)
         if len(self._written) < _MOST_WRITTEN:
             self._written[text] = known
         return known
 
     def _add_stripping(
         self, piece: str, weight: float, text: str, goes_on: bool, strip_next: bool
-    ) -> tuple[str, bool, bool, int]:
+    ) -> tuple[str, bool, bool]:
         """The same part by part, for control tokens that take away white space around them."""
-        num_bytes = 0
         for part in self._cutter.parts(piece):
             if isinstance(part, str):
                 text += part.lstrip(_WHITE) if strip_next else part
@@ -189,39 +185,35 @@ class _Stretches:
             if part.lstrip:
                 text = text.rstrip(_WHITE)
             if text:
-                num_bytes += self._flush(text, weight, goes_on)
+                self._refs.append(self._number_of(text, goes_on))
+                self._weights.append(weight)
                 text = ""
             self._refs.append(-1 - part.id)
             self._weights.append(weight)
             goes_on, strip_next = self._cutter.goes_on_after_control, part.rstrip
-        return text, goes_on, strip_next, num_bytes
-
-    def _flush(self, text: str, weight: float, goes_on: bool) -> int:
-        try:
-            number = self._number_of(text, goes_on)
-        except UnicodeEncodeError:
-            self._faults[len(self._counts)] = "half of a surrogate pair is no character"
-            return 0
-        self._refs.append(number)
-        self._weights.append(weight)
-        return self._num_bytes[number]
+        return text, goes_on, strip_next
 
     def _number_of(self, text: str, goes_on: bool) -> int:
-        """The number of a stretch, which is encoded but once in a batch. Raises UnicodeEncodeError."""
-        known = self._goes_on if goes_on else self._begin
-        number = known.get(text)
-        if number is None:
+        """The number of a stretch, which is encoded but once in a batch."""
+        number = (self._goes_on if goes_on else self._begin).get(text)
+        return self._new(text, goes_on) if number is None else number
+
+    def _new(self, text: str, goes_on: bool) -> int:
+        number = len(self._texts)
+        try:
             num_bytes = len(text) if text.isascii() else len(text.encode())
-            known[text] = number = len(self._texts)
-            self._texts.append(self._cutter.sentinel + text if goes_on else text)
-            self._num_bytes.append(num_bytes)
+        except UnicodeEncodeError:
+            self._faults[len(self._counts)] = "half of a surrogate pair is no character"
+            return self._number_of("", goes_on)
+        (self._goes_on if goes_on else self._begin)[text] = number
+        self._texts.append(self._cutter.sentinel + text if goes_on else text)
+        self._num_bytes.append(num_bytes)
         return number
 
     def add_tokens(self, tokens: Tokens) -> None:
         self._refs += [-1 - number for number in tokens.ids]
         self._weights += tokens.weights
         self._counts.append(len(tokens.ids))
-        self._bytes.append(0)
 
     def encoded(self, encoder: Encoder) -> EncodedBatch:
         flat, offsets = encoder.encode(self._texts)
@@ -249,7 +241,10 @@ class _Stretches:
                 shown = self._texts[number][len(self._cutter.sentinel) :][:40]
                 for sample in sample_G[ref_G == number].tolist():
                     faults.setdefault(sample, f"{shown!r} can't be encoded in the middle of a text with this tokenizer")
-        return EncodedBatch(ids_T, weight_T, begin_S, np.array(self._bytes, dtype=np.int64), faults)
+        bytes_G = np.zeros_like(ref_G)
+        bytes_G[~is_id_G] = np.array(self._num_bytes, dtype=np.int64)[ref_G[~is_id_G]]
+        num_bytes_S = np.diff(np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(bytes_G)])[np.append(0, last_S)])
+        return EncodedBatch(ids_T, weight_T, begin_S, num_bytes_S, faults)
 
     def _take_sentinels_off(self, flat: npt.NDArray[np.int32], start_N: Ints, length_N: Ints) -> list[int]:
         """Moves the starts of stretches that go on behind their sentinel; gives those that merged with it."""

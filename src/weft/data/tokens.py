@@ -15,6 +15,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import version
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, cast
 
@@ -40,6 +42,7 @@ TOKENIZER_FILES = (
 
 _PROBES = ("a", "A b", " a", "  a", "1", "中文", "é", "\n", "\n\na", "\ta", "'s", ".", "<a>", "ab\ncd")
 _SENTINELS = ("\n", "\ue000", "\u0001", "|")
+_NAMED = ("bos_token", "eos_token", "pad_token", "unk_token")
 _LOOKS_LIKE_CONTROL = re.compile(r"<[^\s<>]{1,80}>|\[[A-Z_/]{2,40}\]")
 """Added tokens such as `<tool_call>` that their tokenizer doesn't mark as special: in a user's text they too stay text."""
 
@@ -74,15 +77,22 @@ class Tokenizer:
         """The library's tokenizer, with every control token marked as special; and which of them were not."""
         file = self.folder / "tokenizer.json"
         backend = _from_file(file) if file.is_file() else _converted(self.folder)
+        added = backend.get_added_tokens_decoder()
         unmarked = frozenset(
-            t.content
-            for t in backend.get_added_tokens_decoder().values()
-            if not t.special and _LOOKS_LIKE_CONTROL.fullmatch(t.content)
+            t.content for t in added.values() if not t.special and _LOOKS_LIKE_CONTROL.fullmatch(t.content)
         )
-        if unmarked:
+        known = {token.content for token in added.values()}
+        named = {text for name in _NAMED if (text := self.token(name)) and text not in known}
+        plain = {text: number for text in named if (number := backend.token_to_id(text)) is not None}
+        if unmarked or plain:
             description = json.loads(backend.to_str())
             for token in description["added_tokens"]:
                 token["special"] = token["special"] or token["content"] in unmarked
+            flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+            description["added_tokens"] += [
+                {"id": number, "content": text, **flags, "special": True} for text, number in plain.items()
+            ]
+            description["added_tokens"].sort(key=itemgetter("id"))
             backend = tokenizers.Tokenizer.from_str(json.dumps(description, ensure_ascii=False))
         backend.no_truncation()
         backend.no_padding()
@@ -104,7 +114,9 @@ class Tokenizer:
         return cast("str | None", value)
 
     def id_of(self, token: str) -> int | None:
-        return self.backend.token_to_id(token)
+        """The id of a control token; None for a text that only happens to be in the vocabulary."""
+        number: int | None = self.backend.token_to_id(token) if token in self._control else None
+        return number
 
     @cached_property
     def eos_token(self) -> str:
@@ -169,12 +181,15 @@ class Tokenizer:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of everything that decides ids: the tokenizer's files, and the special tokens that its settings name."""
-        files = [name for name in TOKENIZER_FILES if name.startswith(("tokenizer.", "vocab", "merges", "added_tokens"))]
-        if (self.folder / "tokenizer.json").is_file():
-            files = ["tokenizer.json"]
+        """SHA-256 of everything that decides ids: the tokenizer's files, and the special tokens that its settings name.
+
+        A tokenizer that Transformers must convert depends on all its files, and on Transformers.
+        """
+        whole = (self.folder / "tokenizer.json").is_file()
+        files = ["tokenizer.json"] if whole else [*TOKENIZER_FILES, "config.json"]
         parts: JsonObject = {name: sha256(self.folder / name) for name in files if (self.folder / name).is_file()}
-        parts |= {name: self.token(name) for name in ("bos_token", "eos_token", "pad_token")}
+        parts |= {name: self.token(name) for name in _NAMED}
+        parts["transformers"] = "" if whole else version("transformers")
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     # -- encoding -------------------------------------------------------------------------------------------------------------

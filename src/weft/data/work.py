@@ -19,13 +19,13 @@ import numpy as np
 from weft.config.settings import Settings, TaskSettings
 from weft.data.encoders import Encoder
 from weft.data.parts import PartWriter, Side
-from weft.data.read import ReadRow, TaskReader
+from weft.data.read import CHOSEN_AWAY, ReadRow, TaskReader
 from weft.data.sources import FILE_REASONS, Chunk
 from weft.data.stretches import Encoded, EncodedBatch
 from weft.data.templates import Template
 from weft.data.tokens import Tokenizer
 from weft.errors import TemplateError
-from weft.types import TEXT_ROLE, Message, Piece, Reject, Tokens
+from weft.types import FIM_ROLES, TEXT_ROLE, Message, Piece, Reject, Tokens
 
 _BATCH_ROWS = 2048
 _BATCH_CHARS = 1 << 19
@@ -75,6 +75,11 @@ def prepare_part(job: Job, number: int, chunks: Sequence[Chunk], tell: Tell) -> 
         _prepare_part(job, number, chunks, tell)
 
 
+def made_of(chunks: Sequence[Chunk]) -> list[tuple[str, int, int, int]]:
+    """What names a part's stretch of the source."""
+    return [(chunk.file.name, chunk.start, chunk.stop, chunk.first_line) for chunk in chunks]
+
+
 @contextmanager
 def _no_collections() -> Iterator[None]:
     """Without Python's search for reference cycles, which takes a sixth of the time and finds none: rows hold no cycles."""
@@ -100,7 +105,7 @@ def _prepare_part(job: Job, number: int, chunks: Sequence[Chunk], tell: Tell) ->
                 tell(Done(len(rows), writer.counts["tokens"] - tokens_before, position - before, first))
                 before, told_first = position, told_first or bool(first)
             tell(Done(0, 0, chunk.stop - chunk.start - before))
-        writer.finish()
+        writer.finish(made_of(chunks))
 
 
 def _batches(job: Job, chunk: Chunk) -> Iterator[tuple[list[ReadRow | Reject], int]]:
@@ -109,14 +114,25 @@ def _batches(job: Job, chunk: Chunk) -> Iterator[tuple[list[ReadRow | Reject], i
     chars = 0
     for item in reading:
         batch.append(item)
-        if isinstance(item, ReadRow):
-            for message in item.conversation.messages:
-                chars += len(message.content)
+        chars += _size(item)
         if len(batch) == _BATCH_ROWS or chars > _BATCH_CHARS:
             yield batch, reading.position
             batch, chars = [], 0
     if batch:
         yield batch, reading.position
+
+
+def _size(item: ReadRow | Reject) -> int:
+    """About how many characters a row holds; ids count for as many as they are likely to stand for."""
+    if isinstance(item, Reject):
+        return len(item.raw) if isinstance(item.raw, str) else len(str(item.raw))
+    messages, tokens = item.conversation.messages, item.conversation.tokens
+    size = 4 * len(tokens.ids) if tokens is not None else 0
+    for message in messages:
+        size += len(message.content) + (len(str(message[3:])) if message.reasoning or message.tool_calls else 0)
+    if item.conversation.tools or item.conversation.rejected or item.conversation.documents:
+        size += len(str(item.conversation[1:4]))
+    return size
 
 
 def _shown(job: Job, batch: EncodedBatch) -> str:
@@ -137,7 +153,7 @@ def _write(job: Job, writer: PartWriter, items: Sequence[ReadRow | Reject], open
     lot = _Lot()
     for place, item in enumerate(items):
         if isinstance(item, Reject):
-            lot.quarantine(place, item)
+            (lot.drop if item.reason in CHOSEN_AWAY else lot.quarantine)(place, item)
             continue
         try:
             pieces, other = _rendered(job, item)
@@ -204,10 +220,12 @@ def _rendered(job: Job, row: ReadRow) -> tuple[Rendered, Rendered]:
     conversation = row.conversation
     if conversation.tokens is not None:
         return conversation.tokens, ()
-    train_on, tools, documents = job.task.train_on, conversation.tools, conversation.documents
-    pieces = job.template.render(conversation.messages, train_on, tools, documents)
-    rejected = conversation.rejected
-    return pieces, job.template.render(rejected, "last_answer", tools, documents) if rejected else ()
+    tools, documents, rejected = conversation.tools, conversation.documents, conversation.rejected
+    if not rejected:
+        return job.template.render(conversation.messages, job.task.train_on, tools, documents), ()
+    # what a pair has in common counts on neither side
+    sides = [job.template.render(side, "last_answer", tools, documents) for side in (conversation.messages, rejected)]
+    return sides[0], sides[1]
 
 
 def _out_of_range(tokens: Tokens, vocab_size: int) -> str:
@@ -240,9 +258,12 @@ def _fitted(
         if index in faults:
             lot.quarantine(place, _reject(row, "tokenizer", faults[index]))
             continue
-        is_text = bool(row.conversation.messages) and row.conversation.messages[0].role == TEXT_ROLE
+        role = row.conversation.messages[0].role if row.conversation.messages else ""
+        head = _leading(batch.sample(index), job.tokenizer.control_ids) if role in FIM_ROLES else 1
         too_long = "drop" if side is not None else job.settings.data.too_long
-        fitted, reason = fit(batch.sample(index), limit, too_long, is_text, job.tokenizer.control_ids, opening)
+        fitted, reason = fit(
+            batch.sample(index), limit, too_long, role == TEXT_ROLE, job.tokenizer.control_ids, opening, head
+        )
         if side is not None and fitted is not None:
             fitted, reason = None, "too_long"  # its other side is
         if fitted is None:
@@ -271,13 +292,25 @@ def _rebuilt(batch: EncodedBatch, kept: Sequence[int], shortened: dict[int, Enco
     return EncodedBatch(ids_T, weight_T, begin_S, batch.num_bytes_S[list(kept)], {})
 
 
+def _leading(encoded: Encoded, control_ids: frozenset[int]) -> int:
+    """How many control tokens a sample begins with."""
+    return next((n for n, number in enumerate(encoded.ids_T.tolist()) if number not in control_ids), len(encoded.ids_T))
+
+
 def fit(
-    encoded: Encoded, limit: int | None, too_long: str, is_text: bool, control_ids: frozenset[int], opening: int = 1
+    encoded: Encoded,
+    limit: int | None,
+    too_long: str,
+    is_text: bool,
+    control_ids: frozenset[int],
+    opening: int = 1,
+    most_head: int = 1,
 ) -> tuple[Encoded | None, str]:
     """A sample within the limit, or None and the reason: `too_long` or `nothing_trained`; ("cut" where it was shortened).
 
-    A cut takes the front of the prompt away (but a leading control token such as BOS). An answer that is not left whole, with at least
-    `opening` tokens of what leads to it, is no longer trained. A plain document loses its end, and with it the stop token.
+    A cut takes the front of the prompt away (but at most `most_head` leading control tokens such as BOS). An answer that is not left
+    whole, with at least `opening` tokens of what leads to it, is no longer trained. A plain document loses its end, and with it the
+    stop token.
     """
     ids_T, weight_T = encoded.ids_T, encoded.weight_T.copy()
     weight_T[:1] = 0.0  # nothing predicts the first token
@@ -289,7 +322,7 @@ def fit(
         if is_text:
             ids_T, weight_T = ids_T[:limit], weight_T[:limit]
         else:
-            head = 1 if int(ids_T[0]) in control_ids else 0
+            head = min(most_head, _leading(encoded, control_ids))
             start = len(ids_T) - limit + head
             rest = weight_T[start:].copy()
             while rest.any() and (first := int(np.argmax(rest > 0))) < opening:

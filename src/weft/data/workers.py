@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -27,6 +28,10 @@ from weft.data.tokens import Tokenizer
 from weft.data.work import Done, Job, Tell, prepare_part
 from weft.errors import DataError
 from weft.types import JsonObject
+
+
+class WorkerDiedError(DataError):
+    """A process that prepared data ended before its part was done. The parts before it are whole."""
 
 
 def run(job: Job, parts: Sequence[Sequence[Chunk]], waiting: Sequence[int], processes: int, tell: Tell) -> None:
@@ -69,11 +74,15 @@ def _serve(
             except Empty:
                 return
             with contextlib.suppress(BrokenPipeError):  # if it has ended, its output says why, or its exit code
-                _say(worker.stdin, Part.of(job, number, parts[number]))
+                _say(worker.stdin, Part.of(number, parts[number]))
             if not _listen(worker.stdout, tell):
-                raise DataError(
-                    f"task {job.reader.name}: a process that prepared data ended with exit code {worker.wait()} in part {number}; "
-                    "was it killed for memory? Run again: finished parts are kept"
+                code = worker.wait()
+                hint = (
+                    "; was it killed for want of memory?" if code == -signal.SIGKILL else "; what it said stands above"
+                )
+                raise WorkerDiedError(
+                    f"task {job.reader.name}: a process that prepared data ended with exit code {code} in part {number}{hint} "
+                    "Run again: finished parts are kept."
                 )
 
 
@@ -84,7 +93,7 @@ def _started(job: Job) -> subprocess.Popen[str]:
         "TOKENIZERS_PARALLELISM": "false",
     }
     worker = subprocess.Popen(
-        [sys.executable, "-m", "weft.data.workers"],
+        [sys.executable, "-P", "-m", "weft.data.workers"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -105,13 +114,24 @@ def _listen(stream: IO[str], tell: Tell) -> bool:
     for line in stream:
         message = json.loads(line)
         if "error" in message:
-            raise (
-                IdsDifferError(message["error"]) if message["kind"] == "IdsDifferError" else DataError(message["error"])
-            )
+            raise FAILURES[message["kind"]](message["error"])
         if message.get("finished"):
             return True
         tell(Done(*message["done"]))
     return False
+
+
+FAILURES: dict[str, type[Exception]] = {
+    "IdsDifferError": IdsDifferError,
+    "FileNotFoundError": FileNotFoundError,
+    "DataError": DataError,
+}
+"""What a worker tells of instead of dying of it. A file that is gone may be a part's folder, moved by a faster preparation."""
+
+
+def kind_of(error: Exception) -> str:
+    """Which of FAILURES an error is."""
+    return next(name for name, kind in FAILURES.items() if isinstance(error, kind))
 
 
 def describe(job: Job) -> JsonObject:
@@ -122,40 +142,50 @@ def describe(job: Job) -> JsonObject:
         "format": job.reader.format_name,
         "encoder": job.encoder.name,
         "folder": str(job.folder.absolute()),
+        "tokenizer": str(job.tokenizer.folder.absolute()),
+        "files": [file.name for file in job.reader.files],
     }
 
 
 def job_of(described: Mapping[str, Any]) -> Job:
-    """The job that was described."""
+    """The job that was described. Raises DataError where the task has other files by now."""
     settings, task = Settings.model_validate(described["settings"]), str(described["task"])
-    tokenizer = Tokenizer.load(settings.model.base)
+    tokenizer = Tokenizer.load(str(described["tokenizer"]))
     wanted: Wanted = "gigatoken" if described["encoder"] == "gigatoken" else "tokenizers"
     encoder = tokenizer.choose_encoder(wanted, 0, parallel=False).encoder
     reader = read_task(task, settings.tasks[task], str(described["format"]))
+    names = [file.name for file in reader.files]
+    if names != described["files"]:
+        raise DataError(
+            f"task {task}: its files were {described['files']} and are {names}; prepare again when they rest"
+        )
     template = templates.build(settings.template, tokenizer)
     return Job(settings.tasks[task], settings, reader, tokenizer, template, encoder, Path(described["folder"]))
 
 
 class Part(NamedTuple):
-    """A part as it can be sent: its number, and its chunks as (number of the file, first byte, last byte, first line)."""
+    """A part as it can be sent: its number, and its chunks as (name of the file, first byte, last byte, first line)."""
 
     number: int
-    chunks: list[tuple[int, int, int, int]]
+    chunks: list[tuple[str, int, int, int]]
 
     @classmethod
-    def of(cls, job: Job, number: int, chunks: Sequence[Chunk]) -> Part:
-        place = {file.name: index for index, file in enumerate(job.reader.files)}
-        return cls(number, [(place[c.file.name], c.start, c.stop, c.first_line) for c in chunks])
+    def of(cls, number: int, chunks: Sequence[Chunk]) -> Part:
+        return cls(number, [(c.file.name, c.start, c.stop, c.first_line) for c in chunks])
 
     def prepare(self, job: Job, tell: Tell) -> None:
-        """Do it."""
-        chunks = [Chunk(job.reader.files[place], start, stop, line) for place, start, stop, line in self.chunks]
+        """Do it. Raises DataError where the file is no longer there."""
+        by_name = {file.name: file for file in job.reader.files}
+        gone = [name for name, *_ in self.chunks if name not in by_name]
+        if gone:
+            raise DataError(f"task {job.reader.name}: {gone[0]} is no longer there")
+        chunks = [Chunk(by_name[name], start, stop, line) for name, start, stop, line in self.chunks]
         prepare_part(job, self.number, chunks, tell)
 
 
 def main() -> None:
-    out = sys.stdout
-    sys.stdout = sys.stderr  # what a user's own format prints must not get between the messages
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a user's own format prints must not get between the messages
     try:
         job = job_of(json.loads(sys.stdin.readline()))
         for line in sys.stdin:
@@ -163,8 +193,11 @@ def main() -> None:
             _say(out, {"finished": True})
     except BrokenPipeError:
         sys.exit(1)  # whoever asked for the work is gone
-    except (DataError, IdsDifferError) as error:
-        _say(out, {"error": str(error), "kind": type(error).__name__})
+    except tuple(FAILURES.values()) as error:
+        _say(
+            out,
+            {"error": str(error), "kind": kind_of(error)},
+        )
 
 
 if __name__ == "__main__":

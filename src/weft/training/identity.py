@@ -27,6 +27,10 @@ _FREE = {
     "batch.tokens_per_micro_batch",
     "data.cache",
     "data.max_bad_rows",
+    "data.processes",
+    "data.engine",
+    "data.tokenizer",
+    "data.contamination",
 }
 """Settings that never change what is learned, so they may change on a resume."""
 

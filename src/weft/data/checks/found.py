@@ -90,7 +90,7 @@ class Flat(NamedTuple):
 def flats(store: Store) -> Iterator[Flat]:
     """All tokens of a store, a few thousand samples at a time; views of the mapped file."""
     first = 0
-    for ids, weights, offsets in store._flat:
+    for ids, weights, offsets in store.flat:
         yield Flat(first, ids, weights, offsets)
         first += len(offsets) - 1
 

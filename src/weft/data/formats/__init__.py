@@ -51,6 +51,7 @@ from weft.data.formats._core import (
     system_text,
     text_of,
 )
+from weft.data.formats._guard import to_imitate
 from weft.data.formats._own import from_function
 from weft.errors import ConfigError, DataError
 from weft.plugins import find, names
@@ -76,6 +77,7 @@ __all__ = [
     "system_of",
     "system_text",
     "text_of",
+    "to_imitate",
 ]
 
 _NOT_TO_LEARN = (

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from weft.data.formats._check import MAX_TURNS
 from weft.data.formats._core import RowError, fields, keys_of, system_of, text_of
+from weft.data.formats._guard import text_alone
 from weft.data.formats._tools import calls_of, tools_of
 from weft.data.parse import kind_of
 from weft.types import TEXT_ROLE, Conversation, JsonObject, JsonValue, Message, ToolCall
 
-_PREFERENCE_KEYS = frozenset({"chosen", "rejected", "rejected_response", "chosen_messages", "rejected_messages"})
 _OPENAI_ROLES = {
     "system": "system",
     "developer": "system",
@@ -38,25 +38,6 @@ _SHAREGPT_ROLES = {
 _CALLING = ("function_call", "tool_call")
 _REASONING = ("reasoning_content", "reasoning", "thinking")
 _WEIGHTS = ("train", "weight", "loss_weight", "loss")
-
-
-def is_preference(row: JsonValue) -> bool:
-    """Whether a row with turns says which answers are liked."""
-    return isinstance(row, dict) and (
-        not _PREFERENCE_KEYS.isdisjoint(row)
-        or isinstance(row.get("label"), bool)
-        or isinstance(row.get("kto_tag"), bool)
-    )
-
-
-def to_imitate(row: JsonValue) -> None:
-    """Refuses preference rows: learning a rejected answer by heart is the opposite of what they are for."""
-    if is_preference(row):
-        raise RowError(
-            "preference_row",
-            "a preference row (chosen and rejected, or a true/false label), not one to imitate; read it as "
-            "format: preference",
-        )
 
 
 def conversation_of(row: JsonValue, key: str) -> Conversation:
@@ -127,6 +108,7 @@ def _plain(turn: JsonValue) -> Message | None:
 
 def message_of(where: str, turn: JsonObject) -> Message:
     """One turn, in OpenAI's words or in ShareGPT's. Raises RowError."""
+    text_alone(turn, where)
     return _sharegpt(where, turn) if "from" in turn else _openai(where, turn)
 
 

@@ -7,9 +7,13 @@ row makes one sample.
 
 from __future__ import annotations
 
-from weft.data.formats import Format, RowError, check, exchange, fields, optional_text, system_text, text_of
+from weft.data.formats import Format, RowError, check, exchange, fields, optional_text, system_text, text_of, to_imitate
+from weft.data.formats._guard import all_used
 from weft.data.parse import kind_of
 from weft.types import Conversation, JsonObject, JsonValue, Message
+
+_GROUNDS = ("context", "tools", "functions", "documents")
+_IS_GROUND = frozenset(_GROUNDS)
 
 
 def fits(row: JsonValue) -> bool:
@@ -19,7 +23,14 @@ def fits(row: JsonValue) -> bool:
 
 
 def convert(row: JsonValue) -> Conversation:
-    row = fields(row)
+    to_imitate(row)
+    return conversation_of(fields(row))
+
+
+def conversation_of(row: JsonObject) -> Conversation:
+    """The instruction and the output, whoever likes it or not. Raises RowError."""
+    if not _IS_GROUND.isdisjoint(row):
+        all_used(row, _GROUNDS, "instruction", "output" if "output" in row else "response")
     if "instances" in row and "output" not in row:
         row = _instance(row)
     system, prompt, answer = system_text(row), prompt_of(row), _answer(row)

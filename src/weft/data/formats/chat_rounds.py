@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from weft.data.formats import Format, check
-from weft.data.formats._turns import conversation_of, to_imitate
+from weft.data.formats._guard import to_imitate
+from weft.data.formats._turns import conversation_of
 from weft.types import Conversation, JsonValue
 
 

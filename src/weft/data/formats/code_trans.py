@@ -6,7 +6,7 @@ asked for.
 
 from __future__ import annotations
 
-from weft.data.formats import Format, RowError, exchange, fields, text_of
+from weft.data.formats import Format, RowError, exchange, fields, text_of, to_imitate
 from weft.types import Conversation, JsonValue
 
 _NAMES = {"CPP": "C++"}
@@ -19,6 +19,7 @@ def fits(row: JsonValue) -> bool:
 
 
 def convert(row: JsonValue) -> Conversation:
+    to_imitate(row)
     row = fields(row)
     code, answer, task = text_of(row, "prompt"), text_of(row, "canonical_solution"), text_of(row, "task_id")
     language, slash, _ = task.partition("/")

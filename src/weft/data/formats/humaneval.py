@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from weft.data.formats import Format, exchange, fields, text_of
+from weft.data.formats import Format, exchange, fields, text_of, to_imitate
 from weft.types import Conversation, JsonValue
 
 
@@ -11,6 +11,7 @@ def fits(row: JsonValue) -> bool:
 
 
 def convert(row: JsonValue) -> Conversation:
+    to_imitate(row)
     row = fields(row)
     return exchange(text_of(row, "prompt"), text_of(row, "canonical_solution"))
 

@@ -5,7 +5,7 @@ The fill may be called `middle` and the text before it `prefix`. A fill of white
 
 from __future__ import annotations
 
-from weft.data.formats import Format, check, fields, text_of
+from weft.data.formats import Format, check, fields, text_of, to_imitate
 from weft.types import FIM_ROLES, Conversation, JsonObject, JsonValue, Message
 
 
@@ -18,6 +18,7 @@ def fits(row: JsonValue) -> bool:
 
 
 def convert(row: JsonValue) -> Conversation:
+    to_imitate(row)
     row = fields(row)
     before, fill = _keys(row)
     prefix, suffix = Message(FIM_ROLES[0], text_of(row, before)), Message(FIM_ROLES[1], text_of(row, "suffix"))

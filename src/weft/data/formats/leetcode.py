@@ -6,7 +6,7 @@ teach is the solution.
 
 from __future__ import annotations
 
-from weft.data.formats import Format, RowError, exchange, fields, text_of
+from weft.data.formats import Format, RowError, exchange, fields, text_of, to_imitate
 from weft.types import Conversation, JsonValue
 
 
@@ -15,6 +15,7 @@ def fits(row: JsonValue) -> bool:
 
 
 def convert(row: JsonValue) -> Conversation:
+    to_imitate(row)
     row = fields(row)
     problem, name = text_of(row, "description"), text_of(row, "func_name")
     if not problem.strip():

@@ -8,7 +8,8 @@ trained. Content is a string, null beside tool calls, or a list of parts: text, 
 from __future__ import annotations
 
 from weft.data.formats import Format, check
-from weft.data.formats._turns import conversation_of, is_preference, to_imitate
+from weft.data.formats._guard import is_preference, to_imitate
+from weft.data.formats._turns import conversation_of
 from weft.types import Conversation, JsonValue
 
 

@@ -5,7 +5,7 @@ MBPP's `test_list` goes with the text, as in its paper (arXiv 2108.07732): the t
 
 from __future__ import annotations
 
-from weft.data.formats import Format, RowError, exchange, fields, text_of
+from weft.data.formats import Format, RowError, exchange, fields, text_of, to_imitate
 from weft.data.parse import kind_of
 from weft.types import Conversation, JsonValue
 
@@ -15,6 +15,7 @@ def fits(row: JsonValue) -> bool:
 
 
 def convert(row: JsonValue) -> Conversation:
+    to_imitate(row)
     row = fields(row)
     prompt, tests = text_of(row, "nl" if "nl" in row else "text"), row.get("test_list")
     if tests:

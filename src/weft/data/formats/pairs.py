@@ -2,12 +2,14 @@
 OpenAI's.
 
 An optional `system` (or `system_prompt`) stands beside any of them. Where another column holds what the answer was made
-from (`context`, `input`, `instruction`), the row is refused instead of training an answer without its ground.
+from (`context`, `input`, `instruction`, `history`, `tools`, `documents`), the row is refused instead of training an answer
+without its ground.
 """
 
 from __future__ import annotations
 
-from weft.data.formats import Format, RowError, exchange, fields, keys_of, system_text, text_of
+from weft.data.formats import Format, RowError, exchange, fields, keys_of, system_text, text_of, to_imitate
+from weft.data.formats._guard import all_used
 from weft.types import Conversation, JsonObject, JsonValue
 
 PAIRS = (
@@ -21,22 +23,14 @@ PAIRS = (
     ("query", "answer"),
     ("prompt", "completion"),
 )
-_GROUNDS = ("instruction", "input", "context")
+_GROUNDS = ("instruction", "input", "context", "history", "tools", "functions", "documents")
+_IS_GROUND = frozenset(_GROUNDS)
 
 
 def _pair(row: JsonObject) -> tuple[str, str] | None:
     for pair in PAIRS:
         if pair[0] in row and pair[1] in row:
             return pair
-    return None
-
-
-def _unused(row: JsonObject, prompt: str) -> str | None:
-    """The first column that a pair would leave out although it has a part of the prompt."""
-    for key in _GROUNDS:
-        value = row.get(key)
-        if value and key != prompt and not (isinstance(value, str) and not value.strip()):
-            return key
     return None
 
 
@@ -48,19 +42,19 @@ def fits(row: JsonValue) -> bool:
 
 
 def convert(row: JsonValue) -> Conversation:
-    row = fields(row)
+    to_imitate(row)
+    return conversation_of(fields(row))
+
+
+def conversation_of(row: JsonObject) -> Conversation:
+    """The question and the answer, whoever likes it or not. Raises RowError."""
     pair = _pair(row)
     if pair is None:
         expected = ", ".join("/".join(pair) for pair in PAIRS)
         raise RowError("missing_key", f"none of the pairs {expected} among {keys_of(row)}")
     prompt, answer = text_of(row, pair[0]), text_of(row, pair[1])
-    unused = _unused(row, pair[0])
-    if unused is not None:
-        raise RowError(
-            "unused_text",
-            f"{unused!r} is beside {'/'.join(pair)} and would be left out; say where it belongs by "
-            f"tasks.NAME.user: '{{{unused}}}\\n{{{pair[0]}}}' and assistant: '{{{pair[1]}}}'",
-        )
+    if not _IS_GROUND.isdisjoint(row):
+        all_used(row, _GROUNDS, *pair)
     return exchange(prompt, answer, system_text(row))
 
 

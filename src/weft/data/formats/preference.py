@@ -2,22 +2,36 @@
 
     {prompt | question | instruction | messages | conversations, chosen, rejected}   an answer is a text, a turn, or turns
     {chosen_messages, rejected_messages}                                             whole conversations
-    {messages | conversations, rejected_response}                                    the last turn is the chosen one
-    {messages | …, label: true}, or LLaMA-Factory's kto_tag                           liked or not
+    {messages | conversations | a pair, rejected_response}                           the last answer is the chosen one
+    {messages | … | a pair, label: true}, or LLaMA-Factory's kto_tag                  liked or not
 
 `tasks.NAME.preference: chosen` makes ordinary conversations of them, to be imitated.
 """
 
 from __future__ import annotations
 
-from weft.data.formats import Format, RowError, alpaca, check, fields, keys_of, pairs, system_of, system_text, text_of
+from weft.data.formats import (
+    Format,
+    RowError,
+    alpaca,
+    check,
+    fields,
+    keys_of,
+    pairs,
+    prompt_messages,
+    system_of,
+    system_text,
+    text_of,
+)
+from weft.data.formats._guard import all_used, liking, text_alone
 from weft.data.formats._tools import tools_of
 from weft.data.formats._turns import conversation_of, message_of, turns
 from weft.data.parse import kind_of
 from weft.types import Conversation, JsonObject, JsonValue, Message
 
 _PROMPTS = ("prompt", "question", "input", "query")
-_LABELS = ("label", "kto_tag")
+_GROUNDS = ("context", "history", "documents")
+_PAIRS = frozenset({"rejected", "rejected_messages", "rejected_response"})
 _TURNS = ("messages", "conversations", "chat_rounds")
 
 
@@ -26,15 +40,19 @@ def fits(row: JsonValue) -> bool:
         return False
     if ("chosen" in row and "rejected" in row) or ("chosen_messages" in row and "rejected_messages" in row):
         return True
-    with_turns = any(key in row for key in _TURNS)
-    if "rejected_response" in row and with_turns:
-        return True
-    return _label(row) is not None and (with_turns or pairs.fits(row) or alpaca.fits(row))
+    if "rejected_response" not in row and liking(row) is None:
+        return False
+    return any(key in row for key in _TURNS) or pairs.fits(row) or alpaca.fits(row) or prompt_messages.fits(row)
 
 
 def convert(row: JsonValue) -> Conversation:
     row = fields(row)
+    text_alone(row)
+    liked = liking(row)
+    if liked is False and not _PAIRS.isdisjoint(row):
+        raise RowError("bad_label", "a label says that the answer is not liked, but there is a rejected one beside it")
     if "chosen_messages" in row:
+        all_used(row, _GROUNDS, "chosen_messages", "rejected_messages")
         return _pair(row, (), _turns(row, "chosen_messages"), _turns(row, "rejected_messages"))
     if "chosen" in row:
         prompt = _prompt(row)
@@ -43,25 +61,18 @@ def convert(row: JsonValue) -> Conversation:
         conversation = _conversation(row)
         rejected = Message("assistant", text_of(row, "rejected_response"))
         return check(conversation._replace(rejected=(*conversation.messages[:-1], rejected)))
-    label = _label(row)
-    if label is None:
+    if liked is None:
         raise RowError("missing_key", f"neither chosen and rejected nor a true/false label among {keys_of(row)}")
-    return check(_conversation(row)._replace(desirable=label))
-
-
-def _label(row: JsonObject) -> bool | None:
-    for key in _LABELS:
-        value = row.get(key)
-        if isinstance(value, bool):
-            return value
-    return None
+    return check(_conversation(row)._replace(desirable=liked))
 
 
 def _conversation(row: JsonObject) -> Conversation:
     for key in _TURNS:
         if key in row:
             return conversation_of(row, key)
-    return alpaca.convert(row) if alpaca.fits(row) else pairs.convert(row)
+    if alpaca.fits(row):
+        return alpaca.conversation_of(row)
+    return prompt_messages.conversation_of(row) if prompt_messages.fits(row) else pairs.conversation_of(row)
 
 
 def _turns(row: JsonObject, key: str) -> tuple[Message, ...]:
@@ -72,12 +83,17 @@ def _prompt(row: JsonObject) -> tuple[Message, ...]:
     """The messages before the answers; none where each answer is a conversation of its own."""
     for key in ("conversations", "messages", "chat_rounds", "prompt"):
         if isinstance(row.get(key), list):
-            return _turns(row, key)
+            all_used(row, _GROUNDS, key, "chosen")
+            prompt = _turns(row, key)
+            return () if row[key] == row.get("chosen") else prompt
     if "instruction" in row:
+        all_used(row, ("context", "documents"), "instruction", "chosen")
         return (*alpaca.history_of(row), Message("user", alpaca.prompt_of(row)))
     for key in _PROMPTS:
         if key in row:
+            all_used(row, (*_GROUNDS, "input"), key, "chosen")
             return (Message("user", text_of(row, key)),)
+    all_used(row, _GROUNDS, "chosen", "rejected")
     return ()
 
 
@@ -115,9 +131,15 @@ def _whole(
         raise RowError("no_answer", f"{key} holds no turn")
     if answer[0].role == "assistant" and prompt:
         return (*system, *prompt, *answer)
-    if prompt and prompt[-1].content not in [message.content for message in answer]:
+    if prompt and not _is_within(prompt, answer):
         raise RowError("unused_text", f"{key} is a conversation of its own, without the prompt that stands beside it")
     return (*system, *answer)
+
+
+def _is_within(prompt: tuple[Message, ...], answer: tuple[Message, ...]) -> bool:
+    """Whether an answer's own turns repeat the prompt whole: all of it, one after another."""
+    asked, said = [message[:2] for message in prompt], [message[:2] for message in answer[:-1]]
+    return any(said[start : start + len(asked)] == asked for start in range(len(said) - len(asked) + 1))
 
 
 _QUESTION: JsonValue = {"role": "user", "content": "1 + 1?"}

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 
-from weft.data.formats import Format, RowError, check, fields, keys_of
-from weft.data.formats._turns import conversation_of, message_of, turns
+from weft.data.formats import Format, RowError, check, fields, keys_of, to_imitate
+from weft.data.formats._guard import all_used
+from weft.data.formats._turns import conversation_of as turns_of
+from weft.data.formats._turns import message_of, turns
 from weft.data.parse import kind_of
 from weft.types import Conversation, JsonObject, JsonValue, Message
 
@@ -21,8 +23,14 @@ def fits(row: JsonValue) -> bool:
 
 
 def convert(row: JsonValue) -> Conversation:
-    row = fields(row)
-    asked = conversation_of(row, "prompt")
+    to_imitate(row)
+    return conversation_of(fields(row))
+
+
+def conversation_of(row: JsonObject) -> Conversation:
+    """The prompt and the answer, whoever likes it or not. Raises RowError."""
+    all_used(row, ("context", "history"), "prompt", "completion")
+    asked = turns_of(row, "prompt")
     return check(asked._replace(messages=(*asked.messages, *_answer(row))))
 
 

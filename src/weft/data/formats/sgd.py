@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from weft.data.formats import Format, RowError, check, fields, text_of
+from weft.data.formats import Format, RowError, check, fields, text_of, to_imitate
 from weft.data.formats._turns import turns
 from weft.types import Conversation, JsonValue, Message
 
@@ -17,6 +17,7 @@ def fits(row: JsonValue) -> bool:
 
 
 def convert(row: JsonValue) -> Conversation:
+    to_imitate(row)
     messages = []
     for where, turn in turns(fields(row), "turns"):
         speaker = text_of(turn, "speaker", where)

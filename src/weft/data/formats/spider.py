@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from weft.config.settings import TaskSettings
-from weft.data.formats import Bound, Format, RowError, exchange, fields, text_of
+from weft.data.formats import Bound, Format, RowError, exchange, fields, text_of, to_imitate
 from weft.errors import ConfigError
 from weft.types import Conversation, JsonObject, JsonValue
 
@@ -28,6 +28,7 @@ def convert(row: JsonValue) -> Conversation:
 
 
 def _convert(row: JsonValue, schemas: dict[str, str]) -> Conversation:
+    to_imitate(row)
     row = fields(row)
     question, query, name = text_of(row, "question"), text_of(row, "query"), text_of(row, "db_id")
     schema = schemas.get(name) or (text_of(row, "schema") if "schema" in row else "")

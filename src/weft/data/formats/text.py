@@ -7,12 +7,14 @@ rest out without a word; say `format: text` to have it so.
 from __future__ import annotations
 
 from weft.data.formats import Format, check, fields, text_of
+from weft.data.formats._guard import PREFERENCE_KEYS, text_alone
 from weft.types import TEXT_ROLE, Conversation, JsonValue, Message
 
 _TARGETS = frozenset(
     {"answer", "answers", "chat_rounds", "chosen", "code", "completion", "conversation", "conversations", "instruction"}
     | {"intent", "label", "labels", "messages", "output", "prompt", "question", "response", "summary", "target"}
-    | {"canonical_solution", "rejected", "utterance"}
+    | {"canonical_solution", "kto_tag", "utterance"}
+    | PREFERENCE_KEYS
 )
 """Keys that say that there is more to a row than its text."""
 
@@ -22,7 +24,9 @@ def fits(row: JsonValue) -> bool:
 
 
 def convert(row: JsonValue) -> Conversation:
-    return check(Conversation((Message(TEXT_ROLE, text_of(fields(row), "text")),)))
+    row = fields(row)
+    text_alone(row)
+    return check(Conversation((Message(TEXT_ROLE, text_of(row, "text")),)))
 
 
 FORMAT = Format(

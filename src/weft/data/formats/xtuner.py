@@ -6,7 +6,7 @@ a document, as XTuner writes texts for further pre-training.
 
 from __future__ import annotations
 
-from weft.data.formats import Format, RowError, check, fields, optional_text, text_of
+from weft.data.formats import Format, RowError, check, fields, optional_text, text_of, to_imitate
 from weft.data.formats._turns import turns
 from weft.data.parse import kind_of
 from weft.types import TEXT_ROLE, Conversation, JsonValue, Message
@@ -17,6 +17,7 @@ def fits(row: JsonValue) -> bool:
 
 
 def convert(row: JsonValue) -> Conversation:
+    to_imitate(row)
     messages: list[Message] = []
     listed = list(turns(fields(row), "conversation"))
     for where, turn in listed:

@@ -14,7 +14,7 @@ from weft.data.sources import hub
 from weft.data.sources.kinds import SampleBy, SourceFile, kind_of_name, suffixes_shown, verify
 from weft.data.sources.parallel import parallel_files
 from weft.data.sources.saved import SavedFolders
-from weft.errors import DataError
+from weft.errors import ConfigError, DataError
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
@@ -67,6 +67,36 @@ def files(
     for file in found:
         verify(file)
     return found
+
+
+def refuse_idle(name: str, task: TaskSettings, found: Sequence[SourceFile]) -> None:
+    """Raises ConfigError for a setting that none of a task's files heeds: whoever set it believes that it does something."""
+    from_hub = any(file.kind == "hub" for file in found)
+    heeded = (
+        ("subset", from_hub, "only a dataset of the hub (hf:NAME) has subsets"),
+        (
+            "split",
+            from_hub or any(_is_saved(file) for file in found),
+            "only a dataset of the hub (hf:NAME) and a folder that `datasets` saved have splits; name one split's files instead",
+        ),
+        ("sample_by", any(file.kind == "text" for file in found), "only plain text (*.txt) is cut into samples"),
+    )
+    faults = [
+        f"tasks.{name}.{setting}: is {getattr(task, setting)!r}, but none of {_shown(found)} heeds it: {why}; leave it out"
+        for setting, is_heeded, why in heeded
+        if not is_heeded and getattr(task, setting) != TaskSettings.model_fields[setting].default
+    ]
+    if faults:
+        raise ConfigError("\n".join(faults))
+
+
+def _shown(found: Sequence[SourceFile]) -> str:
+    return ", ".join(file.name for file in found[:3]) + (", …" if len(found) > 3 else "")
+
+
+def _is_saved(file: SourceFile) -> bool:
+    """Whether a file lies in a folder that `datasets` saved."""
+    return file.kind == "arrow" and (file.path.parent / "state.json").is_file()
 
 
 def source_file(path: Path, name: str | None = None) -> SourceFile:

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
+
+from jinja2.runtime import Macro
+from jinja2.utils import Namespace
 
 from weft.errors import TemplateError
 
@@ -31,6 +35,15 @@ _ITERATING = (
     "list", "sort", "unique", "map", "select", "reject", "selectattr", "rejectattr", "groupby", "batch", "slice", "sum", "min", "max",
     "reverse", "dictsort", "items", "join",
 )  # fmt: skip
+
+
+_SHALLOW = frozenset((
+    "length", "count", "first", "last", "list", "items", "default", "d", "batch", "slice", "reverse", "attr", "map", "select", "reject",
+    "selectattr", "rejectattr", "_counted", "_bounded", "_weighed", "defined", "undefined", "none", "mapping", "sequence", "iterable",
+    "boolean", "number", "integer", "float", "true", "false", "callable", "sameas", "filter", "test",
+))  # fmt: skip
+"""Filters and tests that look at no more than the outermost list or object."""
+_VIEWS: tuple[Any, ...] = (type({}.keys()), type({}.values()), type({}.items()))
 
 
 class Budget:
@@ -58,6 +71,29 @@ class Budget:
             refuse_beyond(abs(value), MAX_CHARS)
         return value
 
+    def weighed(self, value: Any) -> Any:
+        """The value itself, if all that it holds isn't too large: for what goes down into it, however often it holds the same list.
+
+        Every part costs a step each time that it is met.
+        """
+        if not isinstance(value, (list, tuple, dict, Namespace, *_VIEWS)):
+            return self.bounded(value)
+        waiting, num_chars = [iter((value,))], 0
+        while waiting:
+            part = next(waiting[-1], _END)
+            if part is _END:
+                waiting.pop()
+                continue
+            self.bounded(part)
+            if isinstance(part, (str, bytes)):
+                num_chars += len(part)
+                refuse_beyond(num_chars, MAX_CHARS)
+            inner = _inside(part)
+            if inner is not None:
+                self.spend(1)
+                waiting.append(inner)
+        return value
+
     def counted(self, values: Iterable[Any]) -> Iterator[Any]:
         """The values of a loop, each at the price of a step."""
         for value in values:
@@ -82,9 +118,12 @@ class Budget:
         """Checks a call before it is made; gives its arguments, iterators made lists."""
         self.spend(_STEPS_OF_A_CALL)
         args = tuple(self.listed(a) if isinstance(a, Iterator | range) else a for a in args)
-        for value in (*args, *named.values()):
-            self.bounded(value)
         owner = getattr(function, "__self__", None)
+        goes_down = not isinstance(function, Macro | type)
+        for value in (*args, *named.values()):
+            self.weighed(value) if goes_down or function is dict else self.bounded(value)
+        if isinstance(owner, list | tuple):
+            self.weighed(owner)
         if isinstance(owner, (str, bytes)):
             self.bounded(owner)
             refuse_method(str(owner), getattr(function, "__name__", ""), args, named)
@@ -94,11 +133,13 @@ class Budget:
         """Checks a filter or test before it is called; gives its value, an iterator made a list where that is the same."""
         if name in _ITERATING and isinstance(value, (str, bytes)):
             self.spend(len(value))
+        if name not in _SHALLOW:
+            self.weighed(value)
         if name == "join":
             value = self.listed(value)
             self.refuse_join(value, args, named)
         for part in (value, *args, *named.values()):
-            self.bounded(part)
+            self.weighed(part) if name not in _SHALLOW and part is not value else self.bounded(part)
         if name in ("batch", "slice"):
             refuse_beyond(max((a for a in args if isinstance(a, int)), default=0), MAX_ITEMS)
         elif name == "indent":
@@ -160,6 +201,19 @@ def refuse_indent(indent: Any) -> None:
     """Refuses JSON that is indented absurdly."""
     if indent is not None:
         refuse_beyond(len(indent) if isinstance(indent, str) else int(indent), _MAX_INDENT)
+
+
+_END = object()
+
+
+def _inside(value: Any) -> Iterator[Any] | None:
+    """What a list, an object or a namespace holds."""
+    if isinstance(value, (list, tuple, _VIEWS)):
+        values: Iterable[Any] = value
+        return iter(values)
+    if isinstance(value, Namespace):
+        value = object.__getattribute__(value, "_Namespace__attrs")
+    return chain(value.keys(), value.values()) if isinstance(value, dict) else None
 
 
 def _size(value: Any) -> int:

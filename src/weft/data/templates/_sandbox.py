@@ -1,7 +1,7 @@
 """Jinja as Transformers sets it up, but so that a template can reach nothing outside itself and always comes to an end.
 
 What a template spends is bounded (`_bounds`); what goes beyond is refused as a TemplateError. The moment that a template is told
-(`strftime_now`) is the same for all texts of a program: a run must not change at midnight.
+(`strftime_now`) is the beginning of the day on which the program was made: it stays at midnight, and other processes write the same.
 """
 
 from __future__ import annotations
@@ -67,6 +67,7 @@ class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
             table.update({name: self._checked(name, function) for name, function in table.items()})
         self.filters["_counted"] = self._counted
         self.filters["_bounded"] = self._bounded
+        self.filters["_weighed"] = self._weighed
         self.globals = {
             "range": self.globals["range"],
             "dict": self.globals["dict"],
@@ -91,6 +92,8 @@ class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
         if operator == "+":
             return self.budget.bounded(left + right)
         refuse_operation(operator, left, right)
+        if operator == "%":
+            self.budget.weighed(right)
         return self.budget.bounded(super().call_binop(context, operator, left, right))
 
     @jinja2.pass_context  # so that nothing is worked out while the template is compiled
@@ -100,6 +103,10 @@ class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
     @jinja2.pass_context
     def _bounded(self, _: Any, value: Any) -> Any:
         return self.budget.bounded(value)
+
+    @jinja2.pass_context
+    def _weighed(self, _: Any, value: Any) -> Any:
+        return self.budget.weighed(value)
 
     def _checked(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         place = 1 if hasattr(function, "jinja_pass_arg") else 0
@@ -138,11 +145,12 @@ class _Bounds(NodeTransformer):
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
         self.generic_visit(node)
+        node.nodes = [_weighed(child) for child in node.nodes]
         return _through("_bounded", node)
 
     def visit_Output(self, node: nodes.Output) -> nodes.Node:
         self.generic_visit(node)
-        node.nodes = [_through("_bounded", child) for child in node.nodes]
+        node.nodes = [_through("_weighed", child) for child in node.nodes]
         return node
 
     def visit_TemplateData(self, node: nodes.TemplateData) -> nodes.Node:
@@ -150,17 +158,40 @@ class _Bounds(NodeTransformer):
 
     def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
         self.generic_visit(node)
-        node.expr = _weighed(node.expr)
+        # a comparison with a constant goes no deeper than the constant
+        is_flat = len(node.ops) == 1 and (_is_plain(node.expr) or _is_plain(node.ops[0].expr))
+        weigh = _bounded if is_flat else _weighed
+        node.expr = weigh(node.expr)
         for operand in node.ops:
-            operand.expr = _weighed(operand.expr)
+            operand.expr = weigh(operand.expr)
+        return node
+
+    def visit_Dict(self, node: nodes.Dict) -> nodes.Node:
+        self.generic_visit(node)
+        for pair in node.items:
+            pair.key = _weighed(pair.key)
         return node
 
     def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
         self.generic_visit(node)
-        return _through("_bounded", node) if isinstance(node.arg, nodes.Slice) else node
+        if isinstance(node.arg, nodes.Slice):
+            return _through("_bounded", node)
+        node.arg = _weighed(node.arg)
+        return node
+
+
+def _is_plain(node: nodes.Expr) -> bool:
+    """Whether an expression is a constant, or a list of some."""
+    return isinstance(node, nodes.Const) or (
+        isinstance(node, nodes.List | nodes.Tuple) and all(isinstance(item, nodes.Const) for item in node.items)
+    )
 
 
 def _weighed(node: nodes.Expr) -> nodes.Expr:
+    return node if isinstance(node, nodes.Const) else _through("_weighed", node)
+
+
+def _bounded(node: nodes.Expr) -> nodes.Expr:
     return node if isinstance(node, nodes.Const) else _through("_bounded", node)
 
 
@@ -173,14 +204,16 @@ class _Made(NamedTuple):
     template: jinja2.Template
     dates: str
     reads: frozenset[str]
+    named: frozenset[str]
 
 
 class Program:
-    """A compiled template. It can be sent to another process, where it is told the same moment."""
+    """A compiled template. It can be sent to another process, where it is told the same day."""
 
     def __init__(self, source: str, name: str, now: datetime | None = None) -> None:
         """Raises TemplateError for what is not Jinja."""
-        self._source, self._name, self._now = source, name, now or datetime.now()
+        self._source, self._name = source, name
+        self._now = (now or datetime.now()).replace(hour=0, minute=0, second=0, microsecond=0)
         if len(source) > _MAX_SOURCE:
             raise TemplateError(f"template {name}: is longer than {_MAX_SOURCE} characters")
         environment = _Environment(self._now)
@@ -188,18 +221,19 @@ class Program:
             tree = environment.parse(source)
             if any(isinstance(c.value, int) and c.value > MAX_CHARS for c in tree.find_all(nodes.Const)):
                 raise TemplateError(f"template {name}: has a number above {MAX_CHARS}")
-            dates, reads = self._dates_in(tree), frozenset(name.name for name in tree.find_all(nodes.Name))
+            reads, named = frozenset(name.name for name in tree.find_all(nodes.Name)), _words_in(tree)
+            dates = self._now.date().isoformat() if "strftime_now" in reads else ""
             template = environment.from_string(_Bounds().visit(tree))
         except (jinja2.TemplateError, RecursionError, MemoryError, SyntaxError) as error:
             raise TemplateError(f"template {name}: {error} (line {getattr(error, 'lineno', '?')})") from error
-        self._made = _Made(environment, template, dates, reads)
+        self._made = _Made(environment, template, dates, reads, named)
 
     def __reduce__(self) -> tuple[type[Program], tuple[str, str, datetime]]:
         return Program, (self._source, self._name, self._now)
 
     @property
     def dates(self) -> str:
-        """What the template writes of the moment it is told: '' where it asks for none. It belongs to what decides the text."""
+        """The day that the template is told: '' where it asks for none. It belongs to what decides the text."""
         return self._made.dates
 
     @property
@@ -207,15 +241,10 @@ class Program:
         """The names of all variables in the template."""
         return self._made.reads
 
-    def _dates_in(self, tree: nodes.Template) -> str:
-        if not any(name.name == "strftime_now" for name in tree.find_all(nodes.Name)):
-            return ""
-        formats = []
-        for call in tree.find_all(nodes.Call):
-            if isinstance(call.node, nodes.Name) and call.node.name == "strftime_now":
-                constant = call.args and isinstance(call.args[0], nodes.Const)
-                formats.append(str(call.args[0].value) if constant else "%Y-%m-%d %H:%M:%S")  # type: ignore[attr-defined]
-        return "\n".join(_date(self._now, text) for text in formats or ["%Y-%m-%d %H:%M:%S"])
+    @property
+    def named(self) -> frozenset[str]:
+        """The words that the template's code holds, in lower case: its texts and the names of attributes."""
+        return self._made.named
 
     def render(self, shows_generation: bool = False, **variables: Any) -> str:
         """The text, with `GENERATED` around its generation blocks if asked for.
@@ -231,6 +260,11 @@ class Program:
             refuse_beyond(size, MAX_CHARS)
             parts.append(part)
         return "".join(parts)
+
+
+def _words_in(tree: nodes.Template) -> frozenset[str]:
+    texts = (const.value for const in tree.find_all(nodes.Const) if isinstance(const.value, str))
+    return frozenset(word.lower() for word in (*texts, *(part.attr for part in tree.find_all(nodes.Getattr))))
 
 
 def _date(now: datetime, text: str) -> str:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple, cast
 
+from weft.data.templates._left_out import check_calls, check_offer
 from weft.data.templates._sandbox import GENERATED
 from weft.errors import TemplateError
 from weft.types import JsonObject, JsonValue, Message
@@ -45,6 +46,10 @@ class Frame(NamedTuple):
 
     def until(self, number: int) -> Frame:
         return Frame(self.turns[:number], self.offer)
+
+    @property
+    def num_chars(self) -> int:
+        return len(self.offer) + sum(map(len, self.turns))
 
     def variables(self) -> dict[str, Any]:
         """What the template is given."""
@@ -143,7 +148,7 @@ def skeleton_of(
 ) -> Skeleton:
     """The skeleton of a frame. `stop` is the token that ends plain answers, where that is known.
 
-    Raises TemplateError where a content is left out or written twice.
+    Raises TemplateError where a content is left out or written twice, or an offered tool left out.
     """
     text, blocks = _without_blocks(render(frame, generate))
     messages = [json.loads(turn) for turn in frame.turns]
@@ -163,12 +168,21 @@ def skeleton_of(
             faults.setdefault(number, str(error))
     if blocks and not generate:
         _check_blocks(name, text, blocks, spans, faults)
+    if frame.offer:
+        borders = [0, *(place for number in sorted(spans) for place in spans[number]), len(text)]
+        outside = "\n".join(text[begin:end] for begin, end in zip(borders[::2], borders[1::2], strict=True))
+        check_offer(name, json.loads(frame.offer).get("tools", ()), outside)
     return Skeleton(tuple(_segments(text, marks, spans)), faults)
 
 
 def fill(skeleton: Skeleton, values: Mapping[Slot, str]) -> str:
     """The text of a skeleton with its slots filled."""
     return "".join(s.text if s.slot is None else values[s.slot] for s in skeleton.segments)
+
+
+def plain_text(text: str) -> str:
+    """A rendered text without the marks of generation blocks."""
+    return _without_blocks(text)[0]
 
 
 def _without_blocks(text: str) -> tuple[str, list[tuple[int, int]]]:
@@ -261,10 +275,7 @@ def _check_answer(name: str, message: JsonObject, number: int, answer: str) -> N
         raise TemplateError(
             f"template {name}: the text of message {int(strange[0][2]) + 1} stands in answer {number + 1}, where it would be trained"
         )
-    calls = cast("list[dict[str, dict[str, str]]]", message.get("tool_calls", []))
-    missing = [call["function"]["name"] for call in calls if call["function"]["name"] not in answer]
-    if missing:
-        raise TemplateError(f"template {name}: doesn't write the call of {missing[0]} in answer {number + 1}")
+    check_calls(name, cast("list[JsonObject]", message.get("tool_calls", [])), number, answer)
 
 
 def _check_blocks(

@@ -25,13 +25,14 @@ from weft.data.templates import (
     without_template,
 )
 from weft.data.templates._jinja_of import default_system
+from weft.data.templates._kept import Kept
+from weft.data.templates._neutral import check_tokens
 from weft.data.templates._sandbox import Program
 from weft.data.templates._skeleton import Frame, Segment, Skeleton, Slot, fill, frame_of, skeleton_of, turn_of
 from weft.data.tokens import Tokenizer
 from weft.errors import TemplateError
 from weft.types import JsonObject, Message, Piece
 
-_CACHED = 2000
 _PLAIN = (Message("user", "q"), Message("assistant", "a"))
 
 
@@ -44,8 +45,8 @@ class JinjaTemplate:
     tokenizer: Tokenizer
     system: str | None
     _program: Program = field(compare=False)
-    _texts: dict[tuple[Frame, bool], str] = field(default_factory=dict, compare=False)
-    _skeletons: dict[tuple[Frame, bool], Skeleton] = field(default_factory=dict, compare=False)
+    _texts: Kept[str] = field(default_factory=Kept, compare=False)
+    _skeletons: Kept[Skeleton] = field(default_factory=Kept, compare=False)
 
     @property
     def fingerprint(self) -> str:
@@ -150,9 +151,10 @@ class JinjaTemplate:
             found = skeleton_of(
                 self.name, frame, generate, self._frame_text, self.tokenizer.first_control, self._plain_stop(frame)
             )
-            if len(self._skeletons) >= _CACHED:
-                self._skeletons.clear()
-            self._skeletons[frame, generate] = found
+            check_tokens(
+                self.name, frame, generate, found, self._frame_text, self.tokenizer.first_control, self._program.named
+            )
+            self._skeletons.put((frame, generate), found, frame.num_chars + sum(len(s.text) for s in found.segments))
         return found
 
     def _frame_text(self, frame: Frame, generate: bool) -> str:
@@ -161,9 +163,7 @@ class JinjaTemplate:
         if found is None:
             found = self._text(frame.variables(), generate, shows_generation=not generate)
             if not frame.offer:
-                if len(self._texts) >= _CACHED:
-                    self._texts.clear()
-                self._texts[frame, generate] = found
+                self._texts.put((frame, generate), found, frame.num_chars + len(found))
         return found
 
     def _plain_stop(self, frame: Frame) -> str | None:
