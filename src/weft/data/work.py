@@ -104,7 +104,8 @@ def _prepare_part(job: Job, number: int, chunks: Sequence[Chunk], tell: Tell) ->
                 first = _shown(job, batch) if batch is not None and not told_first else ""
                 tell(Done(len(rows), writer.counts["tokens"] - tokens_before, position - before, first))
                 before, told_first = position, told_first or bool(first)
-            tell(Done(0, 0, chunk.stop - chunk.start - before))
+            if left := chunk.stop - chunk.start - before:
+                tell(Done(0, 0, left))
         writer.finish(made_of(chunks))
 
 
