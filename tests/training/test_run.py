@@ -9,10 +9,11 @@ import pytest
 
 from weft import files
 from weft.config.settings import Settings
-from weft.errors import CheckpointError, TrainingError
+from weft.errors import CheckpointError, DataError, TrainingError
 from weft.training import loop
 from weft.training.events import read_journal
 from weft.training.run import train
+from weft.types import Progress
 
 
 def test_a_finished_run_is_found_done_and_a_changed_one_refused(make_settings: Callable[..., Settings]) -> None:
@@ -120,3 +121,27 @@ def test_early_stopping_ends_the_run_and_the_best_is_kept(make_settings: Callabl
     best = min(losses, key=lambda step: losses[step])
     assert max(losses) == best + 1, "one validation without a better one"
     assert (result.folder / "checkpoints" / f"step-{best:08d}").is_dir()
+
+
+@pytest.mark.parametrize("what", ["deleted", "changed"])
+def test_a_source_that_goes_while_training_does_not_touch_the_run(
+    make_settings: Callable[..., Settings], tmp_path: Path, what: str
+) -> None:
+    """Training reads the store alone; a later start names the file."""
+    undisturbed = train(make_settings(output=str(tmp_path / "undisturbed")))
+    settings = make_settings(output=str(tmp_path / "disturbed"))
+    source = Path(settings.tasks["sums"].paths[0])
+    text = source.read_bytes()
+
+    def disturb(progress: Progress) -> None:
+        if progress.what == "train" and source.is_file() and what == "deleted":
+            source.unlink()
+        elif progress.what == "train" and what == "changed":
+            source.write_bytes(text.replace(b"1", b"2"))
+
+    disturbed = train(settings, disturb)
+    name = "adapter_model.safetensors"
+    assert (disturbed.final / name).read_bytes() == (undisturbed.final / name).read_bytes()
+    expected = DataError if what == "deleted" else CheckpointError
+    with pytest.raises(expected, match=source.name if what == "deleted" else "data of task sums"):
+        train(settings)
