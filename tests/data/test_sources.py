@@ -310,7 +310,10 @@ def test_the_window_may_end_anywhere(tmp_path: Path, size: int, monkeypatch: pyt
 
 @pytest.mark.parametrize("name", ["x.jsonl.gz", "x.json.gz"])
 def test_a_gzip_is_read_like_the_file_in_it(tmp_path: Path, name: str) -> None:
-    assert outline(read(tmp_path, gzip.compress(GOOD + b"\n" + GOOD, mtime=0), name)) == [(1, {"a": "b"}), (2, {"a": "b"})]
+    assert outline(read(tmp_path, gzip.compress(GOOD + b"\n" + GOOD, mtime=0), name)) == [
+        (1, {"a": "b"}),
+        (2, {"a": "b"}),
+    ]
     assert read(tmp_path, gzip.compress(b"", mtime=0), name) == read(tmp_path, b"", name) == []
 
 
