@@ -64,6 +64,7 @@ def test_gigatoken_gives_the_references_ids_for_every_golden_string(name: str) -
 @pytest.mark.shared
 @pytest.mark.parametrize("name", FAST)
 def test_gigatoken_gives_the_references_ids_for_real_rows(name: str) -> None:
+    need_shared()
     folder = SHARED / "data"
     texts = [
         line for file in ("code_comment/django_all.code", "pretrain/wiki_demo.txt") for line in _lines(folder / file)
