@@ -369,7 +369,7 @@ def test_calls_are_trained_and_results_are_not_and_neither_is_ever_control_text(
     ids = all_tokens.encode_one(pieces)
     control = [all_tokens.backend.id_to_token(i) for i in ids if i in all_tokens.control_ids]
     text = "".join(piece.text for piece in pieces if piece.control)
-    assert len(control) == sum(text.count(token) for token in all_tokens.control_names)
+    assert len(control) == sum(text.count(token) for token in all_tokens.control)
 
 
 @every_native_template

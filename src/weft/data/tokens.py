@@ -172,10 +172,6 @@ class Tokenizer:
         return frozenset(self._control)
 
     @property
-    def control_names(self) -> list[str]:
-        return list(self._control)
-
-    @property
     def vocab_size(self) -> int:
         return self.backend.get_vocab_size(with_added_tokens=True)
 

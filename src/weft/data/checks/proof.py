@@ -70,7 +70,7 @@ class Prover:
 
     @cached_property
     def pattern(self) -> re.Pattern[str] | None:
-        names = sorted(self.tokenizer.control_names, key=len, reverse=True)
+        names = sorted(self.tokenizer.control, key=len, reverse=True)
         return re.compile("|".join(map(re.escape, names))) if names else None
 
     def faults(self, pairs: Sequence[Pair]) -> Iterator[tuple[Pair, Fault]]:
