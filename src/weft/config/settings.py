@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 
 class Section(BaseModel):
@@ -55,6 +55,8 @@ class TaskSettings(Section):
     """The task's w in the weightings `task` and `task_sample`."""
     epochs: float | None = Field(None, gt=0, allow_inf_nan=False)
     """How often this task's rows are seen; without it, as `mixture.epochs` says."""
+    freeze_after: int | None = Field(None, ge=1)
+    """As `validate.freeze_after`, for this task."""
     format: str = "auto"
     """How a row is read; auto looks at the rows and tells what it found. A name, or your own function as `module:attribute`."""
     columns: dict[Literal["system", "user", "assistant", "text"], str] = Field(default_factory=dict)
@@ -158,11 +160,23 @@ class BatchSettings(Section):
 class LossSettings(Section):
     weighting: Literal["token", "sample", "task", "task_sample"] = "task"
     """What counts the same in a step: every trained token, sample, task (by token mean), or task (by sample mean)."""
+    focal: float = Field(0.0, ge=0, le=10)
+    """γ of the focal loss: each token's nll is weighted by (1 - its probability) ** γ, so hard tokens count more; 0: off (arXiv 1708.02002)."""
 
 
 class BalanceSettings(Section):
     method: str = "fixed"
-    """How the tasks' weights move while training; fixed: they stay as set, uniform: all are 1."""
+    """How the tasks' weights move while training; fixed: they stay as set, uniform: all are 1, the others: see docs/balance.md."""
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+    """The method's own settings; docs/balance.md names them."""
+    act_on: Literal["loss", "sampling", "both"] = "loss"
+    """What follows the weights: the loss, how often each task is drawn (stage by stage), or both."""
+    every: int | None = Field(None, ge=1)
+    """Look at validation rows every so many steps; without it, as often as costs about 2 % of the run."""
+    rows: int = Field(8, ge=1)
+    """How many validation rows of each task a look holds at most; always the same ones."""
+    stage_steps: int | None = Field(None, ge=1)
+    """With act_on: sampling or both, draw anew by the weights about every so many steps; without it, a twentieth of the run."""
 
 
 class OptimizerSettings(Section):
@@ -191,6 +205,10 @@ class ValidateSettings(Section):
     """Validate all tasks every so many steps (and before the first and after the last)."""
     stop_after: int | None = Field(None, ge=1)
     """Stop when the validation loss has not improved so many times in a row."""
+    freeze_after: int | None = Field(None, ge=1)
+    """Freeze a task when its own validation loss has not improved so many times in a row: weight 0, its rows are not spent; the others go on."""
+    interference: bool = False
+    """At each validation, measure the cosine similarity of the tasks' gradients, on the rows that `balance.rows` names."""
 
 
 class SaveSettings(Section):
@@ -198,8 +216,11 @@ class SaveSettings(Section):
     """Save a checkpoint every so many steps."""
     keep: int = Field(3, ge=1)
     """How many of the newest checkpoints stay; the best by validation stays too."""
-    final: Literal["last", "best"] = "last"
-    """Which weights become the result: those after the last step, or those with the lowest validation loss."""
+    final: Literal["last", "best", "best_macro", "best_worst"] = "last"
+    """Which weights become the result: those after the last step, or those with the lowest validation loss (at the settings' own weights), mean of
+    the tasks' losses, or largest of the tasks' losses."""
+    best_of_tasks: bool = False
+    """Keep the checkpoint at which each task had its lowest validation loss, too."""
 
 
 class EngineSettings(Section):
