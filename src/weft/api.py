@@ -36,11 +36,13 @@ SettingsLike: TypeAlias = "str | Path | Mapping[str, object] | Settings"
 
 def settings(source: SettingsLike, *overrides: str) -> Settings:
     """Settings with every default filled in. Raises ConfigError with all faults at once."""
+    from weft import balance
+
     if isinstance(source, (str, Path)):
-        return resolve(load(source, overrides))
+        return balance.check(resolve(load(source, overrides)))
     if overrides:
         raise ConfigError("overrides go with a settings file; change the mapping or the Settings itself")
-    return resolve(source if isinstance(source, Settings) else from_mapping(source))
+    return balance.check(resolve(source if isinstance(source, Settings) else from_mapping(source)))
 
 
 def prepare(source: SettingsLike, *overrides: str, progress: ProgressHook = silent) -> Prepared:

@@ -16,6 +16,7 @@ from weft.config.settings import OptimizerSettings
 from weft.errors import CheckpointError
 from weft.training import checkpoint
 from weft.training.checkpoint import Progress, load, load_weights, newest, save, trainable
+from weft.training.life import Lives
 from weft.training.optim import build_optimizer
 
 COMPONENTS = ("weights.safetensors", "optimizer.safetensors", "state.json", files.MANIFEST)
@@ -62,7 +63,7 @@ def saved(folder: Path, *steps: int, keep: int = 99, best: int | None = None) ->
     module, optimizer = made()
     train(module, optimizer, 1)
     for step in steps:
-        save(folder, module, optimizer, Progress(step=step, best_step=best), keep)
+        save(folder, module, optimizer, Progress(step=step), keep, {best})
 
 
 def steps_in(folder: Path) -> list[int]:
@@ -75,7 +76,16 @@ def steps_in(folder: Path) -> list[int]:
 def test_a_run_goes_on_from_a_checkpoint_as_if_nothing_had_happened(tmp_path: Path) -> None:
     module, optimizer = made()
     train(module, optimizer, 3)
-    progress = Progress(3, 2, 0.5, 2, 1, 4, 1, False, {"weights": [1.0, 2.0]})
+    progress = Progress(
+        3,
+        2,
+        1,
+        4,
+        1,
+        False,
+        Lives({"a": {"best_loss": 0.5, "best_step": 2, "stalled": 1}}, {"loss": {"value": 0.5, "step": 2}}),
+        {"weights": [1.0, 2.0]},
+    )
     place = save(tmp_path, module, optimizer, progress, keep=1)
     train(module, optimizer, 2)
     again, its_optimizer = made(seed=9)

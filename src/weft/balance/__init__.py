@@ -1,41 +1,169 @@
-"""Balancers move the tasks' weights while training: one file each, with `build(tasks, weight_K)`."""
+"""The tasks' weights while training: a method (one file each in `balancers/`), and what holds whatever the method is.
+
+A frozen task weighs 0. The loss follows the weights, or how often each task is drawn does, or both. All of it is a pure function of
+what was seen, so a resumed run goes on with the same bytes, and a run can be replayed from its record (`balancers/replay`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Iterator
+from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
+from pydantic import ValidationError
 
 from weft import plugins
-from weft.config.settings import Settings
+from weft.balance.method import Floats, Method, TaskFacts
+from weft.config.settings import Section, Settings
+from weft.config.words import did_you_mean, show
+from weft.errors import ConfigError
 from weft.types import JsonObject
 
-Floats = npt.NDArray[np.float64]
+PACKAGE = "weft.balance.balancers"
+_TOLD_TASKS = 12
 
 
-class Balancer(Protocol):
-    """What a method must do. It sees validation losses and gives the weights of the next step; its state is in the checkpoint."""
+class Balance:
+    """The weights of a run, and all that moves them. Suffix K: one entry a task."""
 
-    def weights(self, step: int) -> Floats:
-        """w of each task (K) for optimizer step `step`."""
-        ...
+    def __init__(self, method: Method, tasks: TaskFacts, act_on: str) -> None:
+        self.method, self.tasks = method, tasks
+        self._on_loss, self._on_sampling = act_on != "sampling", act_on != "loss"
+        self.start_K = method.weights()
+        """The weights before anything was seen: those of the validation's objective, which must not move."""
+        self.frozen: set[str] = set()
+        self.shares: list[list[float]] = []
+        """With sampling: the shares of the trained tokens of each pass so far."""
 
-    def observe_validation(self, step: int, losses: Mapping[str, float]) -> None:
-        """Each task's validation loss after `step` steps; a task without validation rows is absent."""
-        ...
+    @property
+    def may_freeze(self) -> bool:
+        """Not where weights are replayed: then the record says who was frozen, and when."""
+        return not getattr(self.method, "replays", False)
 
-    def state(self) -> JsonObject: ...
+    def weights(self) -> Floats:
+        """w of each task now; 0 where it is frozen."""
+        return np.where(self.is_frozen_K, 0.0, self.method.weights())
 
-    def load_state(self, state: JsonObject) -> None: ...
+    def loss_weights(self) -> Floats:
+        """w of each task in the loss of the next step."""
+        weight_K = self.weights()
+        return weight_K if self._on_loss else (weight_K > 0).astype(np.float64)
+
+    def next_shares(self, base_K: Floats) -> Floats:
+        """The share of the trained tokens of each task in the next pass: base · w, together 1; noted down."""
+        share_K: Floats = base_K * self.weights()
+        share_K = share_K / share_K.sum()
+        self.shares.append(share_K.tolist())
+        return share_K
+
+    @property
+    def is_frozen_K(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        return np.array([name in self.frozen for name in self.tasks.names])
+
+    def state(self) -> JsonObject:
+        return {"method": self.method.state(), "frozen": sorted(self.frozen), "shares": cast(Any, self.shares)}
+
+    def load_state(self, state: JsonObject) -> None:
+        self.method.load_state(cast(JsonObject, state.get("method", {})))
+        self.frozen = set(cast(list[str], state.get("frozen", [])))
+        self.shares = cast(list[list[float]], state.get("shares", []))
+
+    def record(self) -> JsonObject:
+        """The weights and the formula's parts, for the journal."""
+        return {
+            "weights": cast(Any, self._named(self.weights())),
+            "numbers": {k: self._plain(v) for k, v in self._numbers()},
+        }
+
+    def told(self) -> str:
+        """The formula's parts in one line, for people; of many tasks the heaviest and the lightest."""
+        weight_K, order = self.weights(), np.argsort(-self.weights(), kind="stable")
+        shown = order if len(order) <= _TOLD_TASKS else np.concatenate([order[:4], order[-4:]])
+        parts = [f"{name} {value:.3g}" for name, value in self._numbers() if isinstance(value, float)]
+        per_task = [(name, value) for name, value in self._numbers() if not isinstance(value, float)]
+        for k in shown:
+            inside = ", ".join(f"{name} {value[k]:.3g}" for name, value in per_task)
+            parts.append(f"{self.tasks.names[k]} w {weight_K[k]:.3g}" + (f" ({inside})" if inside else ""))
+        return "; ".join(parts) + (
+            "" if len(shown) == len(order) else f"; {len(order) - len(shown)} more tasks between"
+        )
+
+    def _numbers(self) -> Iterator[tuple[str, float | Floats]]:
+        for name, value in self.method.numbers().items():
+            yield name, value if isinstance(value, np.ndarray) else float(value)
+
+    def _plain(self, value: float | Floats) -> Any:
+        return value if isinstance(value, float) else self._named(value)
+
+    def _named(self, values_K: Floats) -> dict[str, float]:
+        return {n: float(v) for n, v in zip(self.tasks.names, values_K, strict=True) if np.isfinite(v)}
 
 
-def build(settings: Settings) -> Balancer:
-    """The balancer of a run. Raises ConfigError for an unknown method."""
-    tasks: Sequence[str] = list(settings.tasks)
-    weight_K = np.array([task.weight for task in settings.tasks.values()])
-    balancer: Balancer = plugins.find("weft.balance.balancers", settings.balance.method, "build", "balance.method")(
-        tasks, weight_K
-    )
-    return balancer
+def build(settings: Settings, tasks: TaskFacts) -> Balance:
+    """The balance of a run. Raises ConfigError for an unknown method, and for options that it doesn't have."""
+    balance = settings.balance
+    make = plugins.find(PACKAGE, balance.method, "build", "balance.method")
+    return Balance(make(tasks, options_of(settings)), tasks, balance.act_on)
+
+
+def options_of(settings: Settings) -> Section:
+    """The method's own settings, checked. Raises ConfigError with all faults."""
+    balance = settings.balance
+    plugins.find(PACKAGE, balance.method, "build", "balance.method")
+    module, _, _ = balance.method.partition(":")
+    where = f"{module}:Options" if ":" in balance.method else balance.method
+    kind: type[Section] = plugins.find(PACKAGE, where, "Options", "balance.method")
+    known = list(kind.model_fields)
+    try:
+        return kind.model_validate(balance.options)
+    except ValidationError as error:
+        faults = []
+        for entry in error.errors(include_url=False):
+            name = ".".join(map(str, entry["loc"]))
+            if entry["type"] == "extra_forbidden":
+                of = f"there is no such option; {balance.method} has {', '.join(known) or 'none'}"
+                faults.append(f"balance.options.{name}: {of}{did_you_mean(name, known)}")
+            else:
+                faults.append(f"balance.options{'.' if name else ''}{name}: {show(entry['input'])}: {entry['msg']}")
+        raise ConfigError("\n".join(faults)) from error
+
+
+def check(settings: Settings) -> Settings:
+    """The settings as they are, if the balancing that they ask for can be done. Raises ConfigError with all faults."""
+    faults = list(_conflicts(settings))
+    try:
+        options_of(settings)
+    except ConfigError as error:
+        faults += str(error).splitlines()
+    if faults:
+        raise ConfigError("\n".join(faults))
+    return settings
+
+
+def _conflicts(settings: Settings) -> Iterator[str]:
+    """What can't be honoured together."""
+    balance, weighting, mixture = settings.balance, settings.loss.weighting, settings.mixture
+    by_task = weighting in ("task", "task_sample")
+    moves = balance.method not in ("fixed", "uniform")
+    if moves and balance.act_on in ("loss", "both") and not by_task:
+        yield (
+            f"balance.method: {balance.method} moves the tasks' weights, which loss.weighting: {weighting} does not look at; "
+            "set loss.weighting: task (or task_sample), or balance.act_on: sampling"
+        )
+    if balance.act_on == "sampling" and by_task:
+        yield (
+            f"balance.act_on: sampling: loss.weighting: {weighting} gives every task its share however often it is drawn; "
+            "set loss.weighting: token (or sample), or balance.act_on: both"
+        )
+    if balance.act_on != "loss" and (mixture.by != "trained_tokens" or mixture.stages):
+        yield (
+            f"balance.act_on: {balance.act_on} shares out the trained tokens anew in each stage; "
+            "set mixture.by: trained_tokens with mixture.weights to start from, and no mixture.stages"
+        )
+    if balance.act_on == "loss" and balance.stage_steps:
+        yield "balance.stage_steps: has no effect with balance.act_on: loss; set act_on: sampling or both"
+    asked = [f"tasks.{name}.freeze_after" for name, task in settings.tasks.items() if task.freeze_after]
+    asked += ["validate.freeze_after"] if settings.validate_.freeze_after else []
+    asked += ["validate.interference"] if settings.validate_.interference else []
+    if asked and not settings.data.validation:
+        yield f"{asked[0]}: needs validation rows, and data.validation is 0; raise it"

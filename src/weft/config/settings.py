@@ -161,7 +161,7 @@ class LossSettings(Section):
     weighting: Literal["token", "sample", "task", "task_sample"] = "task"
     """What counts the same in a step: every trained token, sample, task (by token mean), or task (by sample mean)."""
     focal: float = Field(0.0, ge=0, le=10)
-    """γ of the focal loss: each token's nll is weighted by (1 - its probability) ** γ, so hard tokens count more; 0: off (arXiv 1708.02002)."""
+    """γ of the focal loss: each token's nll times (1 - its probability) ** γ, so that hard tokens count more; 0: off (arXiv 1708.02002)."""
 
 
 class BalanceSettings(Section):
@@ -206,7 +206,7 @@ class ValidateSettings(Section):
     stop_after: int | None = Field(None, ge=1)
     """Stop when the validation loss has not improved so many times in a row."""
     freeze_after: int | None = Field(None, ge=1)
-    """Freeze a task when its own validation loss has not improved so many times in a row: weight 0, its rows are not spent; the others go on."""
+    """Freeze a task when its own validation loss has not improved so many times in a row: its rows are not spent, the others go on."""
     interference: bool = False
     """At each validation, measure the cosine similarity of the tasks' gradients, on the rows that `balance.rows` names."""
 
@@ -217,8 +217,8 @@ class SaveSettings(Section):
     keep: int = Field(3, ge=1)
     """How many of the newest checkpoints stay; the best by validation stays too."""
     final: Literal["last", "best", "best_macro", "best_worst"] = "last"
-    """Which weights become the result: those after the last step, or those with the lowest validation loss (at the settings' own weights), mean of
-    the tasks' losses, or largest of the tasks' losses."""
+    """Which weights become the result: those after the last step, or those with the lowest validation loss, with the lowest mean of
+    the tasks' losses, or with the lowest of their worst."""
     best_of_tasks: bool = False
     """Keep the checkpoint at which each task had its lowest validation loss, too."""
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -77,6 +77,20 @@ class Mixture:
         task_S, index_S = np.concatenate(tasks), np.concatenate(indexes)
         order = np.random.default_rng(stable_seed(self.seed, "mix", number)).permutation(len(task_S))
         return task_S[order], index_S[order]
+
+    def extended(self, trained: Sequence[Floats], share_K: Floats, tokens: float) -> Mixture:
+        """The same with one more pass of about so many trained tokens, shared out anew; `trained` as in `plan_mixture`.
+
+        What is owed to a task is counted from the first pass, so the rounding of one pass is made good in the next.
+        """
+        promised_RK = np.concatenate([self.share_RK, share_K[None]])
+        owed_K = promised_RK.sum(axis=0) * tokens * _UNITS
+        bound_K = self.bounds_RK[-1].copy()
+        for k in np.flatnonzero(share_K > 0).tolist():
+            stream = _Stream.of(self.seed, self.names[k], trained[k])
+            bound_K[k] = max(int(bound_K[k]), stream.nearest(round(float(owed_K[k]))))
+        stage_R = np.append(self.stage_R, 0)
+        return replace(self, bounds_RK=np.vstack([self.bounds_RK, bound_K]), stage_R=stage_R, share_RK=promised_RK)
 
     @property
     def times_seen_K(self) -> Floats:

@@ -7,13 +7,15 @@ What is *in* a step depends on the settings, the seed and the data alone. How it
 packing, number of ranks) never changes what is in it, nor therefore its gradient. Position in a run is one integer.
 
 A pass is laid into rows by itself, so no row holds samples of two passes or stages; steps go on across the borders of passes.
+Where sampling follows the tasks' weights, passes are added while training (`Plan.extended`): the plan is then a function of the
+settings and the shares that were recorded, pass by pass.
 Suffixes: P parts, R rows (or passes, where a name says so), K tasks, A all samples of all tasks, one task after another.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -49,6 +51,11 @@ class Parts(NamedTuple):
     def __bool__(self) -> bool:
         return len(self.task_P) > 0
 
+    @classmethod
+    def none(cls) -> Parts:
+        """No part at all."""
+        return cls(*(np.zeros(0, dtype=np.int64) for _ in cls._fields))
+
 
 class Layout(NamedTuple):
     """All rows of a run: row r holds parts `begin_R[r]` to `begin_R[r + 1]` and belongs to pass `pass_R[r]`."""
@@ -83,6 +90,14 @@ class Step:
         return [(number, self.micro_batches[number]) for number in sorted(mine)]
 
 
+class Growing(NamedTuple):
+    """What a plan whose passes are added while training keeps of the one that the settings alone would give."""
+
+    num_steps: int
+    tokens_per_pass: float
+    """Trained tokens of a pass, of all tasks together."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """All steps of a run. `step(n)` for n in 0 .. num_steps - 1."""
@@ -90,6 +105,8 @@ class Plan:
     settings: Settings
     stores: tuple[Store, ...]
     mixture: Mixture
+    growing: Growing | None = None
+    """Set where passes are added while training."""
 
     @cached_property
     def train_samples(self) -> list[Ints]:
@@ -100,20 +117,49 @@ class Plan:
     @cached_property
     def _layout(self) -> Layout:
         """Every row of the run, pass after pass."""
-        settings = self.settings
         found, counts, passes = [], [np.zeros(1, dtype=np.int64)], []
         for number in range(self.mixture.num_passes):
-            parts = self._pass(number)
-            if settings.batch.samples_per_step:
-                count_R = np.ones(len(parts.task_P), dtype=np.int64)
-            elif settings.data.packing == "concat":
-                parts, count_R = concatenated(parts, settings.max_tokens)
-            else:
-                parts, count_R = packed(parts, settings.max_tokens, stable_seed(settings.seed, "rows", number))
+            parts, count_R = self._rows(number)
             found.append(parts)
             counts.append(count_R)
             passes.append(np.full(len(count_R), number, dtype=np.int64))
+        if not found:
+            return Layout(Parts.none(), counts[0], np.zeros(0, dtype=np.int64))
         return Layout(join(found), np.cumsum(np.concatenate(counts)), np.concatenate(passes))
+
+    def _rows(self, number: int) -> tuple[Parts, Ints]:
+        """A pass laid into rows: its parts, row after row, and how many each row has."""
+        settings, parts = self.settings, self._pass(number)
+        if settings.batch.samples_per_step:
+            return parts, np.ones(len(parts.task_P), dtype=np.int64)
+        if settings.data.packing == "concat":
+            return concatenated(parts, settings.max_tokens)
+        return packed(parts, settings.max_tokens, stable_seed(settings.seed, "rows", number))
+
+    def reaches(self, number: int) -> bool:
+        """Whether all rows of a step are laid out; always so where the plan doesn't grow."""
+        return not self.growing or len(self._layout.pass_R) >= (number + 1) * self.rows_per_step
+
+    def extended(self, share_K: Floats) -> Plan:
+        """A growing plan with one more pass, of which each task has its share of the trained tokens."""
+        assert self.growing is not None
+        mixture = self.mixture.extended(self.train_trained, share_K, self.growing.tokens_per_pass)
+        longer = replace(self, mixture=mixture)
+        kept = ("train_samples", "rows_per_step", "validation", "_first_K", "_length_A", "_trained_A", "train_trained")
+        longer.__dict__.update({name: self.__dict__[name] for name in kept if name in self.__dict__})
+        parts, count_R = longer._rows(mixture.num_passes - 1)
+        before = self._layout
+        longer.__dict__["_layout"] = Layout(
+            join([before.parts, parts]),
+            np.concatenate([before.begin_R, before.begin_R[-1] + np.cumsum(count_R)]),
+            np.concatenate([before.pass_R, np.full(len(count_R), mixture.num_passes - 1, dtype=np.int64)]),
+        )
+        return longer
+
+    @cached_property
+    def train_trained(self) -> list[Floats]:
+        """Per task, the trained tokens of each training sample."""
+        return [store.trained_S[samples] for store, samples in zip(self.stores, self.train_samples, strict=True)]
 
     @cached_property
     def rows_per_step(self) -> int:
@@ -122,11 +168,15 @@ class Plan:
     @cached_property
     def num_steps(self) -> int:
         """Steps go on across the borders of passes, so only the last may be small."""
+        if self.growing:
+            return self.growing.num_steps
         return min(self.steps_of_mixture, self.settings.mixture.max_steps or self.steps_of_mixture)
 
     @cached_property
     def steps_of_mixture(self) -> int:
         """The steps that all epochs together would take, were there no max_steps."""
+        if self.growing:
+            return self.growing.num_steps
         return -(-len(self._layout.pass_R) // self.rows_per_step)
 
     @property
@@ -134,15 +184,20 @@ class Plan:
         """The passes of all stages together, the last of a stage perhaps a part of one."""
         return sum(stage.epochs for stage in stages_of(self.settings.mixture))
 
-    def step(self, number: int) -> Step:
-        """Step `number`, from 0. Raises IndexError beyond the run."""
+    def step(self, number: int, spent_K: npt.NDArray[np.bool_] | None = None) -> Step:
+        """Step `number`, from 0, of which only the rows of tasks that are `spent` are taken (without it, of all).
+
+        Raises IndexError beyond the run.
+        """
         rows = self._rows_of_step(number)
         begin_R = self._layout.begin_R[rows.start : rows.stop + 1]
         parts = self._layout.parts.take(slice(int(begin_R[0]), int(begin_R[-1])))
         row_P = np.repeat(np.arange(len(begin_R) - 1), np.diff(begin_R))
-        return Step(
-            number, parts, tuple(cut(parts, self.settings.tokens_per_micro_batch, self.settings.data.packing, row_P))
-        )
+        if spent_K is not None and not spent_K.all():
+            kept = np.flatnonzero(spent_K[parts.task_P])
+            parts, row_P = parts.take(kept), row_P[kept]
+        capacity, packing = self.settings.tokens_per_micro_batch, self.settings.data.packing
+        return Step(number, parts, tuple(cut(parts, capacity, packing, row_P)) if parts else ())
 
     def stage_of_step(self, number: int) -> int:
         """The stage, from 0, of a step's first row: a step that reaches into the next stage still counts to the one before."""
@@ -153,6 +208,11 @@ class Plan:
             raise IndexError(f"there is no step {number}; the run has {self.num_steps}")
         first = number * self.rows_per_step
         return slice(first, min(first + self.rows_per_step, len(self._layout.pass_R)))
+
+    @property
+    def mean_tokens_per_step(self) -> float:
+        """Tokens of all steps, by their number."""
+        return float(self.run[0].length_P.sum()) / self.num_steps
 
     @cached_property
     def run(self) -> tuple[Parts, Ints, Ints]:
@@ -255,6 +315,23 @@ def make_plan(settings: Settings, prepared: Prepared) -> Plan:
     plan = Plan(settings, prepared.stores, mixture)
     if not plan.num_steps:
         raise DataError("the mixture holds no sample: raise mixture.epochs or add rows")
+    return plan
+
+
+def start_plan(whole: Plan, shares: Sequence[Sequence[float]]) -> Plan:
+    """The plan that a run goes on with: `whole`, or where sampling follows the weights, the passes whose shares are recorded."""
+    balance = whole.settings.balance
+    if balance.act_on == "loss":
+        return whole
+    steps = balance.stage_steps or max(1, whole.num_steps // 20)
+    tokens = float(whole.trained_RK.sum()) * steps / whole.num_steps
+    mixture = whole.mixture
+    empty = replace(
+        mixture, bounds_RK=mixture.bounds_RK[:1], stage_R=mixture.stage_R[:0], share_RK=mixture.share_RK[:0]
+    )
+    plan = replace(whole, mixture=empty, growing=Growing(whole.num_steps, tokens))
+    for share_K in shares:
+        plan = plan.extended(np.array(share_K))
     return plan
 
 

@@ -2,7 +2,7 @@
 
     checkpoints/step-00000100/weights.safetensors     what is trained, by name
                               optimizer.safetensors   AdamW's moments and step counts
-                              state.json              position, balancer, validation record
+                              state.json              position, balance, validation record
                               manifest.json           sizes and SHA-256 of all of it, written last
 
 No random state is saved: every draw is a function of (seed, step, micro-batch). Only safetensors and JSON, no pickle.
@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from weft import files
 from weft.errors import CheckpointError
 from weft.log import logger
+from weft.training.life import Lives
 from weft.types import JsonObject
 
 _COMPONENTS = ("weights.safetensors", "optimizer.safetensors", "state.json")
@@ -35,13 +37,13 @@ class Progress:
 
     step: int = 0
     validated_step: int = -1
-    best_loss: float | None = None
-    best_step: int | None = None
     stalled: int = 0
+    """Validations since the objective was best."""
     skipped: int = 0
     skipped_in_a_row: int = 0
     stopped_early: bool = False
-    balancer: JsonObject = field(default_factory=dict)
+    lives: Lives = field(default_factory=Lives)
+    balance: JsonObject = field(default_factory=dict)
 
 
 def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
@@ -49,8 +51,15 @@ def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in sorted(module.named_parameters()) if p.requires_grad}
 
 
-def save(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, keep: int) -> Path:
-    """Commit a checkpoint, read it back, and only then delete what `keep` and the best don't protect."""
+def save(
+    folder: Path,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    keep: int,
+    protected: Collection[int] = (),
+) -> Path:
+    """Commit a checkpoint, read it back, and only then delete older ones that are neither the newest `keep` nor at a protected step."""
     place = folder / f"step-{progress.step:08d}"
     if not (place.exists() and not files.faults(place, _COMPONENTS)):
         with files.building(place) as building:
@@ -63,7 +72,7 @@ def save(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, prog
             raise CheckpointError(
                 f"{place}: read back, but {'; '.join(wrong)}: the disk does not keep what is written to it"
             )
-    _rotate(folder, progress, keep)
+    _rotate(folder, keep, protected)
     return place
 
 
@@ -82,9 +91,8 @@ def _plain(tensor: Tensor) -> Tensor:
     return tensor.detach().cpu().contiguous().clone()
 
 
-def _rotate(folder: Path, progress: Progress, keep: int) -> None:
+def _rotate(folder: Path, keep: int, protected: Collection[int]) -> None:
     steps = sorted(_complete(folder), reverse=True)
-    protected = {*steps[:keep], progress.best_step}
     for step in steps[keep:]:
         if step not in protected:
             doomed = folder / f"step-{step:08d}"
@@ -161,4 +169,10 @@ def load(place: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> Pr
             else value.to(parameter.device)
             for kind, value in entries.items()
         }
-    return Progress(**json.loads((place / "state.json").read_text("utf-8")))
+    return read_progress(place)
+
+
+def read_progress(place: Path) -> Progress:
+    """Where a run was when it wrote a checkpoint."""
+    record = json.loads((place / "state.json").read_text("utf-8"))
+    return Progress(**{**record, "lives": Lives(**record["lives"])})

@@ -15,7 +15,8 @@ from weft.models.load import base_of, no_bars
 from weft.training import checkpoint
 from weft.training.curves import draw_curves
 from weft.training.events import read_journal
-from weft.training.loop import Run
+from weft.training.life import MEASURE_OF
+from weft.training.state import Run
 from weft.version import __version__
 
 
@@ -28,8 +29,9 @@ def finish(run: Run) -> Path:
     if place.is_dir():
         place.rename(place.with_name(f"broken-final-{uuid.uuid4().hex[:8]}"))
     step = run.state.step
-    if run.settings.save.final == "best" and run.state.best_step is not None:
-        step = run.state.best_step
+    best = run.state.lives.best.get(MEASURE_OF.get(run.settings.save.final, ""))
+    if best:
+        step = best["step"]
         _load_best(run.folder / "checkpoints" / f"step-{step:08d}", run)
     template = build(run.settings.template, run.tokenizer)
     with files.building(place) as folder:
@@ -45,7 +47,7 @@ def _load_best(place: Path, run: Run) -> None:
     wrong = files.faults(place)
     if wrong:
         raise CheckpointError(
-            f"save.final: best: the checkpoint with the lowest validation loss can't be used: {place}: {'; '.join(wrong)}. "
+            f"save.final: {run.settings.save.final}: the checkpoint that was best can't be used: {place}: {'; '.join(wrong)}. "
             "Train again into another output, with save.final: last if need be"
         )
     checkpoint.load_weights(place, run.objective)

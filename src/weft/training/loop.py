@@ -4,84 +4,67 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 
-from weft.balance import Balancer
+from weft.balance.method import Floats
 from weft.config.settings import Settings
 from weft.data.batches import make_batch
-from weft.data.plan import Plan, Step
-from weft.data.tokens import Tokenizer
+from weft.data.plan import Step
 from weft.errors import TrainingError
 from weft.log import logger
-from weft.losses.weighting import Floats
-from weft.models.objective import Objective
 from weft.training import checkpoint
-from weft.training.engines import Engine
-from weft.training.evaluate import validate, validation_record
-from weft.training.events import Journal, TensorBoard
+from weft.training.between import look_at_tasks, tell_weights, validate_tasks
 from weft.training.optim import learning_rate
+from weft.training.state import Run
 from weft.training.step import Accumulator, Totals, empty_batch, part_factors, seed_micro_batch
 from weft.types import Progress, ProgressHook
 
 MAX_SKIPPED_IN_A_ROW = 10
-
-
-@dataclass
-class Run:
-    """Everything that a run is made of; `setup.build` makes it."""
-
-    settings: Settings
-    folder: Path
-    tokenizer: Tokenizer
-    plan: Plan
-    engine: Engine
-    objective: Objective
-    module: torch.nn.Module
-    """The objective as the engine wraps it."""
-    optimizer: torch.optim.Optimizer
-    balancer: Balancer
-    dtype: torch.dtype
-    state: checkpoint.Progress
-    metrics: Journal | None
-    ledger: Journal | None
-    tensorboard: TensorBoard | None
-    """Journals and trackers are rank 0's alone."""
-
-    @property
-    def tasks(self) -> list[str]:
-        return [store.task for store in self.plan.stores]
+ALL_FROZEN = "all of its rows belong to tasks that are frozen"
 
 
 def train(run: Run, progress: ProgressHook) -> None:
-    """All steps that are left, with validation and checkpoints where they are due."""
+    """All steps that are left, with looks, validation and checkpoints where they are due."""
     settings, state, num_steps = run.settings, run.state, run.plan.num_steps
     started, first = time.monotonic(), state.step
     if state.validated_step < 0:
-        _validate(run)
+        tell_weights(run)
+        validate_tasks(run)
+        look_at_tasks(run)
     while state.step < num_steps and not state.stopped_early:
         record = train_step(run, state.step)
         state.step += 1
         _write(run, record)
+        if run.looks.due(state.step):
+            look_at_tasks(run)
         last = state.step == num_steps
-        improved = _validate(run) if last or state.step % settings.validate_.every == 0 else False
+        improved = validate_tasks(run) if last or state.step % settings.validate_.every == 0 else False
         if last or improved or state.stopped_early or state.step % settings.save.every == 0:
             _save(run)
         seconds_left = (time.monotonic() - started) / (state.step - first) * (num_steps - state.step)
         progress(Progress("train", state.step, num_steps, _line(record, seconds_left)))
+    if run.looks.every and state.step > first:
+        share = run.look_seconds / (time.monotonic() - started)
+        logger.info("balance: looks took %.1f %% of the time", 100 * share)
 
 
 def train_step(run: Run, number: int) -> dict[str, Any]:
     """Optimizer step `number` (from 0). Gives its line for metrics.jsonl."""
     started = time.monotonic()
-    step = run.plan.step(number)
-    weight_K = run.balancer.weights(number)
+    weight_K = run.balance.loss_weights()
+    while not run.plan.reaches(number):
+        _draw_anew(run)
+    step = run.plan.step(number, spent_K=weight_K > 0)
+    lr = learning_rate(run.settings.optimizer, number, run.plan.num_steps)
+    if run.ledger:
+        run.ledger.write({"step": number + 1, "samples": run.plan.names(step.parts)})
+    if not step.parts:
+        run.balance.method.see_training(number + 1, np.full(len(run.tasks), np.nan))
+        return {"step": number + 1, "loss": None, "tasks": {}, "lr": lr, "grad_norm": None, "skipped": ALL_FROZEN}
     totals = gradients(run, step, weight_K)
     norm = float(run.engine.clip(run.objective, run.settings.optimizer.clip_norm))
-    lr = learning_rate(run.settings.optimizer, number, run.plan.num_steps)
     for group in run.optimizer.param_groups:
         group["lr"] = lr
     finite = math.isfinite(totals.loss) and math.isfinite(norm)
@@ -89,6 +72,8 @@ def train_step(run: Run, number: int) -> dict[str, Any]:
         run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
     _watch(run, finite, norm, totals.loss)
+    means = [totals.mean_nll(k) for k in range(len(run.tasks))]
+    run.balance.method.see_training(number + 1, np.array([np.nan if mean is None else mean for mean in means]))
 
     seconds = time.monotonic() - started
     record: dict[str, Any] = {
@@ -96,7 +81,7 @@ def train_step(run: Run, number: int) -> dict[str, Any]:
         "loss": totals.loss if math.isfinite(totals.loss) else None,
         "tasks": {
             name: {
-                "loss": totals.mean_nll(k),
+                "loss": means[k],
                 "tokens": totals.tokens(k),
                 "weight": float(weight_K[k]),
                 "share": float(totals.share_K[k]),
@@ -110,8 +95,8 @@ def train_step(run: Run, number: int) -> dict[str, Any]:
     }
     if not finite:
         record["skipped"] = "the loss or the gradient is not finite"
-    if run.ledger:
-        run.ledger.write({"step": number + 1, "samples": run.plan.names(step.parts)})
+    if run.balance.method.wants == "nothing" and not run.looks.every:
+        tell_weights(run, number + 1)
     return record
 
 
@@ -152,39 +137,29 @@ def _watch(run: Run, finite: bool, norm: float, loss: float) -> None:
         )
 
 
-def _validate(run: Run) -> bool:
-    """Look at all validation rows; keep the record of the best. Gives whether this is the best so far."""
-    state, settings = run.state, run.settings
-    totals = validate(run.plan, settings, run.engine, run.objective, run.dtype, run.balancer.weights(state.step))
-    state.validated_step = state.step
-    if not totals.tokens_K.any():
-        return False
-    record = {"step": state.step, "validation": validation_record(totals, run.tasks)}
-    if run.metrics:
-        run.metrics.write(record)
-    if run.tensorboard:
-        run.tensorboard.validation(record)
-    losses = {name: loss for k, name in enumerate(run.tasks) if (loss := totals.mean_nll(k)) is not None}
-    run.balancer.observe_validation(state.step, losses)
-    if state.step == 0:  # the base model is no result of this run
-        return False
-    if math.isfinite(totals.loss) and (state.best_loss is None or totals.loss < state.best_loss):
-        state.best_loss, state.best_step, state.stalled = totals.loss, state.step, 0
-        return True
-    state.stalled += 1
-    if settings.validate_.stop_after and state.stalled >= settings.validate_.stop_after:
-        state.stopped_early = True
-        logger.info("step %d: no better validation loss %d times in a row; stopping early", state.step, state.stalled)
-    return False
+def _draw_anew(run: Run) -> None:
+    """One more pass of the plan, shared out by the weights as they are now."""
+    share_K = run.balance.next_shares(base_shares(run.settings))
+    run.plan = run.plan.extended(share_K)
+    if run.balance_record:
+        shares = dict(zip(run.tasks, share_K.tolist(), strict=True))
+        run.balance_record.write({"step": run.state.step, "pass": run.plan.mixture.num_passes - 1, "shares": shares})
+
+
+def base_shares(settings: Settings) -> Floats:
+    """Where sampling by weights starts from: `mixture.weights`, by task."""
+    return np.array([settings.mixture.weights[name] for name in settings.tasks])
 
 
 def _save(run: Run) -> None:
-    run.state.balancer = run.balancer.state()
+    state, settings = run.state, run.settings
+    state.balance = run.balance.state()
     if run.engine.rank == 0:
-        for journal in (run.metrics, run.ledger):
+        for journal in (run.metrics, run.ledger, run.balance_record):
             if journal:
                 journal.sync()
-        checkpoint.save(run.folder / "checkpoints", run.objective, run.optimizer, run.state, run.settings.save.keep)
+        protected = state.lives.protected(settings)
+        checkpoint.save(run.folder / "checkpoints", run.objective, run.optimizer, state, settings.save.keep, protected)
     run.engine.barrier()
 
 
@@ -201,4 +176,5 @@ def _line(record: dict[str, Any], seconds_left: float) -> str:
     tasks = " ".join(f"{name} {task['loss']:.3f}" for name, task in record["tasks"].items() if task["loss"] is not None)
     loss = "-" if record["loss"] is None else f"{record['loss']:.4f}"
     minutes, seconds = divmod(int(seconds_left), 60)
-    return f"loss {loss} | {tasks} | {record['tokens_per_second']:.0f} tokens/s | {minutes}:{seconds:02d} left"
+    speed = f"{record['tokens_per_second']:.0f} tokens/s | " if "tokens_per_second" in record else ""
+    return f"loss {loss} | {tasks} | {speed}{minutes}:{seconds:02d} left"

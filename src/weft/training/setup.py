@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
 import yaml
 
 from weft import balance, files
+from weft.balance.method import TaskFacts
 from weft.config.settings import Settings
 from weft.data.forecast import missed_shares
 from weft.data.mixture import stable_seed
-from weft.data.plan import make_plan
+from weft.data.plan import Plan, make_plan, start_plan
 from weft.data.prepare import Prepared, prepare
 from weft.errors import CheckpointError, ModelError
 from weft.log import logger
 from weft.losses.nll import linear_nll
+from weft.losses.weighting import FORMULAS
 from weft.models.adapters import add_adapter
 from weft.models.load import base_of, compute_dtype, enable_checkpointing, load_model, register_attention
 from weft.models.objective import Objective, self_test
 from weft.training import checkpoint, engines, identity
 from weft.training.engines import Engine
 from weft.training.events import Journal, TensorBoard
-from weft.training.loop import Run
+from weft.training.look import Looks, plan_looks
 from weft.training.optim import build_optimizer
+from weft.training.state import Run
 from weft.types import ProgressHook
 
 _OURS = {
@@ -36,6 +41,8 @@ _OURS = {
     "settings.yaml",
     "metrics.jsonl",
     "ledger.jsonl",
+    "balance.jsonl",
+    "environment.json",
     "checkpoints",
     "final",
     "curves.png",
@@ -93,17 +100,22 @@ def build(settings: Settings, engine: Engine, progress: ProgressHook) -> Run:
     dtype = compute_dtype(settings.model, engine.device)
     objective = build_objective(settings, engine.device, dtype, prepared)
     optimizer = build_optimizer(objective, settings.optimizer)
-    balancer = balance.build(settings)
     place = checkpoint.newest(folder / "checkpoints") if engine.rank == 0 else None
     engine.barrier()
     if engine.rank != 0:  # rank 0 has set broken ones aside
         place = checkpoint.newest(folder / "checkpoints")
     state = checkpoint.load(place, objective, optimizer) if place else checkpoint.Progress()
-    balancer.load_state(state.balancer)
+    weights = balance.build(settings, facts_of(plan))
+    weights.load_state(state.balance)
+    tokens_per_step = plan.mean_tokens_per_step
+    looks = plan_looks(settings, plan, weights.method.wants, tokens_per_step)
+    plan = start_plan(plan, weights.shares)
     last = state.step if place else -1
+    main = engine.rank == 0
     if place:
         logger.info("going on at step %d of %d", state.step, plan.num_steps)
-    main = engine.rank == 0
+    if main:
+        _tell_balance(settings, weights, looks)
     return Run(
         settings=settings,
         folder=folder,
@@ -113,15 +125,43 @@ def build(settings: Settings, engine: Engine, progress: ProgressHook) -> Run:
         objective=objective,
         module=engine.prepare(objective),
         optimizer=optimizer,
-        balancer=balancer,
+        balance=weights,
+        looks=looks,
+        told_weights=weights.record()["weights"] if place else None,
         dtype=dtype,
         state=state,
         metrics=Journal(folder / "metrics.jsonl", last) if main else None,
         ledger=Journal(folder / "ledger.jsonl", last) if main else None,
+        balance_record=Journal(folder / "balance.jsonl", last) if main else None,
         tensorboard=TensorBoard(folder / "tensorboard", state.step)
         if main and "tensorboard" in settings.track
         else None,
     )
+
+
+def facts_of(plan: Plan) -> TaskFacts:
+    """What a balancing method is told of the tasks."""
+    settings = plan.settings
+    return TaskFacts(
+        names=tuple(store.task for store in plan.stores),
+        weight_K=np.array([settings.tasks[store.task].weight for store in plan.stores]),
+        trained_K=np.array([trained_S.sum() for trained_S in plan.train_trained]),
+        num_steps=plan.num_steps,
+    )
+
+
+def _tell_balance(settings: Settings, weights: balance.Balance, looks: Looks) -> None:
+    """The formula in use, and what it looks at."""
+    method = settings.balance.method
+    told = (
+        f"balance: {method}: {weights.method.formula}, acting on {settings.balance.act_on}" if method != "fixed" else ""
+    )
+    told = told.replace("acting on both", "acting on loss and sampling")
+    if looks.every:
+        turns = f", {len(looks.turns)} in turn" if len(looks.turns) > 1 else ""
+        told += f"; looks at {looks.rows} validation rows ({looks.tokens} tokens{turns}) every {looks.every} steps"
+    formula = FORMULAS[settings.loss.weighting]
+    logger.info("loss: %s: %s%s", settings.loss.weighting, formula, f"\n{told}" if told else "")
 
 
 def build_objective(settings: Settings, device: torch.device, dtype: torch.dtype, prepared: Prepared) -> Objective:
@@ -136,7 +176,7 @@ def build_objective(settings: Settings, device: torch.device, dtype: torch.dtype
             f"{rows} rows; resize the model's embedding first (model.resize_token_embeddings) and save it"
         )
     model = add_adapter(base, settings.adapter, settings.model.base, stable_seed(settings.seed, "adapter"))
-    objective = Objective(model, linear_nll)
+    objective = Objective(model, linear_nll, functools.partial(linear_nll, focal=settings.loss.focal))
     self_test(objective, attention, tolerance=2e-3 if dtype == torch.float32 else 0.25)
     if settings.model.gradient_checkpointing:
         enable_checkpointing(base_of(model))

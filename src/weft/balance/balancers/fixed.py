@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from weft.balance import Floats
+from weft.balance.method import Floats, Look, NoOptions, TaskFacts, Wants
 from weft.types import JsonObject
+
+Options = NoOptions
 
 
 class Fixed:
-    def __init__(self, weight_K: Floats) -> None:
-        self._weight_K = weight_K
+    """The weights that it was given, whatever it is shown."""
 
-    def weights(self, step: int) -> Floats:
+    wants: Wants = "nothing"
+
+    def __init__(self, weight_K: Floats, formula: str) -> None:
+        self._weight_K, self.formula = weight_K, formula
+
+    def weights(self) -> Floats:
         return self._weight_K
 
-    def observe_validation(self, step: int, losses: Mapping[str, float]) -> None:
+    def see(self, look: Look) -> None:
         return None
+
+    def see_training(self, step: int, loss_K: Floats) -> None:
+        return None
+
+    def numbers(self) -> Mapping[str, float | Floats]:
+        return {}
 
     def state(self) -> JsonObject:
         return {}
@@ -25,5 +37,5 @@ class Fixed:
         return None
 
 
-def build(tasks: Sequence[str], weight_K: Floats) -> Fixed:
-    return Fixed(weight_K)
+def build(tasks: TaskFacts, options: NoOptions) -> Fixed:
+    return Fixed(tasks.weight_K, "w as set")

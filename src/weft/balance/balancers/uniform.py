@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from weft.balance import Floats
 from weft.balance.balancers.fixed import Fixed
+from weft.balance.method import NoOptions, TaskFacts
+
+Options = NoOptions
 
 
-def build(tasks: Sequence[str], weight_K: Floats) -> Fixed:
-    return Fixed(np.ones(len(tasks)))
+def build(tasks: TaskFacts, options: NoOptions) -> Fixed:
+    return Fixed(np.ones(len(tasks.names)), "w = 1")
