@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from weft import plugins
 from weft.config.load import load, to_yaml
 from weft.config.mftcoder import from_mftcoder
 from weft.errors import ConfigError
@@ -138,6 +139,62 @@ def test_a_key_is_translated(keys: dict[str, object], setting: str, expected: ob
     assert getattr(getattr(from_mftcoder(REQUIRED | keys, "t.json"), section), name) == expected
 
 
+BALANCING = [
+    ({"weighted_loss_mode": "coba"}, {"warmup": 100, "window": 200, "tau": 5}, 1, 1),
+    (
+        {
+            "weighted_loss_mode": "coba",
+            "coba_warmup_steps": 0,
+            "coba_history_length": 30,
+            "coba_tau": 2.5,
+            "coba_update_interval": 10,
+            "coba_sample_valid_num": 4,
+        },
+        {"warmup": 0, "window": 300, "tau": 2.5},
+        10,
+        4,
+    ),
+    ({"weighted_loss_mode": "selfpaced"}, {"warmup": 100, "window": 100, "scale": 50}, 1, 1),
+    (
+        {
+            "weighted_loss_mode": "selfpaced",
+            "selfpaced_scale_factor": 20,
+            "selfpaced_interval": 5,
+            "selfpaced_history_length": 40,
+            "selfpaced_sample_valid_num": 2,
+        },
+        {"warmup": 40, "window": 200, "scale": 20},
+        5,
+        2,
+    ),
+]
+
+
+@pytest.mark.parametrize(("keys", "options", "every", "rows"), BALANCING)
+def test_weights_that_move_are_translated(
+    keys: dict[str, object], options: dict[str, float], every: int, rows: int
+) -> None:
+    settings = from_mftcoder(REQUIRED | keys, "t.json")
+    assert (settings.loss.weighting, settings.balance.method) == ("task", keys["weighted_loss_mode"])
+    assert (settings.balance.options, settings.balance.every, settings.balance.rows) == (options, every, rows)
+
+
+@pytest.mark.parametrize(("keys", "options", "every", "rows"), BALANCING)
+def test_the_translated_options_are_the_method_s(
+    keys: dict[str, object], options: dict[str, float], every: int, rows: int
+) -> None:
+    kind = plugins.find("weft.balance.balancers", str(keys["weighted_loss_mode"]), "Options", "balance.method")
+    assert options.items() <= kind.model_validate(options).model_dump().items()
+
+
+def test_a_key_of_another_mode_is_noted(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="weft"):
+        settings = from_mftcoder(REQUIRED | {"coba_tau": 5, "selfpaced_interval": 3}, "t.json")
+    assert settings.balance.method == "fixed"
+    assert "coba_tau (it has a meaning for weighted_loss_mode coba only)" in caplog.text
+    assert "selfpaced_interval (it has a meaning for weighted_loss_mode selfpaced only)" in caplog.text
+
+
 @pytest.mark.parametrize("paths", ["[/a/sql/, 'b/chat']", ["/a/sql/", "b/chat"], "[/a/sql/,b/chat]"])
 def test_the_ways_to_write_data_paths_mean_the_same(paths: object) -> None:
     tasks = from_mftcoder(REQUIRED | {"data_paths": paths}, "t.json").tasks
@@ -162,8 +219,25 @@ def test_how_the_batch_is_split_does_not_matter() -> None:
 @pytest.mark.parametrize(
     ("keys", "expected"),
     [
-        ({"weighted_loss_mode": "coba"}, "weighted_loss_mode: 'coba' is not supported"),
-        ({"weighted_loss_mode": "selfpaced"}, "weighted_loss_mode: 'selfpaced' is not supported"),
+        ({"weighted_loss_mode": "cobra"}, "weighted_loss_mode: 'cobra' is not supported"),
+        ({"weighted_loss_mode": "cobra"}, "did you mean 'coba'?"),
+        (
+            {"weighted_loss_mode": "coba", "coba_update_interval": 0},
+            "coba_update_interval: 0 is not a whole number (at least 1)",
+        ),
+        (
+            {"weighted_loss_mode": "coba", "coba_warmup_steps": -1},
+            "coba_warmup_steps: -1 is not a whole number (at least 0)",
+        ),
+        ({"weighted_loss_mode": "coba", "coba_tau": 0}, "coba_tau: 0 is not a number (above 0)"),
+        (
+            {"weighted_loss_mode": "coba", "coba_sample_valid_num": None},
+            "coba_sample_valid_num: null is not a whole number",
+        ),
+        (
+            {"weighted_loss_mode": "selfpaced", "selfpaced_scale_factor": "x"},
+            "selfpaced_scale_factor: 'x' is not a number",
+        ),
         ({"peft_type": "qlora"}, "peft_type: 'qlora' is not supported"),
         ({"quantization": "4bit"}, "quantization: '4bit' is not supported"),
         ({"tokenize_mode": "dpo"}, "tokenize_mode: 'dpo' is not supported"),

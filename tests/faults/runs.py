@@ -47,6 +47,9 @@ def witness(folder: Path) -> dict[str, Any]:
     metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_bytes().splitlines()]
     for record in metrics:
         record.pop("tokens_per_second", None)
+    balance = [json.loads(line) for line in (folder / "balance.jsonl").read_bytes().splitlines()]
+    for record in balance:
+        record.pop("seconds", None)
     return {
         "checkpoint": newest.name,
         "weights": (newest / "weights.safetensors").read_bytes(),
@@ -59,4 +62,5 @@ def witness(folder: Path) -> dict[str, Any]:
         },
         "ledger": (folder / "ledger.jsonl").read_bytes(),
         "metrics": metrics,
+        "balance": balance,
     }

@@ -29,8 +29,6 @@ class Balance:
     def __init__(self, method: Method, tasks: TaskFacts, act_on: str) -> None:
         self.method, self.tasks = method, tasks
         self._on_loss, self._on_sampling = act_on != "sampling", act_on != "loss"
-        self.start_K = method.weights()
-        """The weights before anything was seen: those of the validation's objective, which must not move."""
         self.frozen: set[str] = set()
         self.shares: list[list[float]] = []
         """With sampling: the shares of the trained tokens of each pass so far."""

@@ -1,9 +1,10 @@
 """Reads an MFTCoder training JSON as what it means there.
 
 Each of its keys is translated, needless (it changes speed or logging only: noted at info level), or can't be honoured
-(an error that names it); none is ignored in silence. Keys that are left out take MFTCoder's defaults, not weft's. Three
+(an error that names it); none is ignored in silence. Keys that are left out take MFTCoder's defaults, not weft's. Four
 things that its names do not tell: `constant` has no warm-up there (`constant_with_warmup` has), training all weights
-keeps two checkpoints where `saving_limit` is not set, and a sample of `concat` is a full row of seq_length tokens.
+keeps two checkpoints where `saving_limit` is not set, a sample of `concat` is a full row of seq_length tokens, and a history
+is as many observations long, one every interval.
 """
 
 from __future__ import annotations
@@ -54,10 +55,6 @@ _NEEDLESS = {
     "trust_remote_code": "no remote code is run",
     "weight_by_num_documents": "it is left over there too",
     "make_vocab_size_divisible_by": "it is left over there too",
-    **dict.fromkeys(
-        ("coba_warmup_steps", "coba_history_length", "coba_tau", "coba_update_interval", "coba_sample_valid_num"),
-        "it has a meaning for weighted_loss_mode coba only",
-    ),
 }
 
 _FIXED: dict[str, tuple[object, str]] = {
@@ -73,8 +70,32 @@ _FIXED: dict[str, tuple[object, str]] = {
 }
 """Keys of which one value is what weft does anyway, and what to do about the others."""
 
+_BALANCING: dict[str, dict[str, int]] = {
+    "coba": {
+        "coba_warmup_steps": 100,
+        "coba_history_length": 200,
+        "coba_tau": 5,
+        "coba_update_interval": 1,
+        "coba_sample_valid_num": 1,
+    },
+    "selfpaced": {
+        "selfpaced_scale_factor": 50,
+        "selfpaced_interval": 1,
+        "selfpaced_history_length": 100,
+        "selfpaced_sample_valid_num": 1,
+    },
+}
+"""The weighted_loss_modes whose weights move, with their keys and MFTCoder's defaults."""
+
 _PREFERENCE = ("xxpo", "beta", "rpo_alpha", "max_prompt_length", "max_length")
-_KNOWN = (*_DIRECT, *_TRANSLATED, *_NEEDLESS, *_FIXED, *_PREFERENCE)
+_KNOWN = (
+    *_DIRECT,
+    *_TRANSLATED,
+    *_NEEDLESS,
+    *_FIXED,
+    *(key for keys in _BALANCING.values() for key in keys),
+    *_PREFERENCE,
+)
 
 _WEIGHTINGS = {"case1": "token", "case2": "sample", "case3": "task", "case4": "task_sample"}
 _SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant", "constant_with_warmup": "constant"}
@@ -157,6 +178,12 @@ def _keys(mapping: Mapping[str, object], to: Translation) -> None:
             to.refuse(key, f"{show(value)} is not supported: {_FIXED[key][1]}")
         elif key in _NEEDLESS:
             needless.append(f"{key} ({_NEEDLESS[key]})")
+        else:
+            needless += [
+                f"{key} (it has a meaning for weighted_loss_mode {mode} only)"
+                for mode, keys in _BALANCING.items()
+                if key in keys and mapping.get("weighted_loss_mode") != mode
+            ]
     if needless:
         logger.info("Keys of MFTCoder that are not needed: %s", "; ".join(needless))
 
@@ -265,12 +292,20 @@ def _batch(mapping: Mapping[str, object], to: Translation, processes: int) -> No
     to.put("batch.tokens_per_micro_batch", micro_batch, "per_device_train_batch_size")
 
 
-def _count(mapping: Mapping[str, object], key: str, default: int, to: Translation) -> int:
+def _count(mapping: Mapping[str, object], key: str, default: int, to: Translation, least: int = 1) -> int:
     value = mapping.get(key, default)
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= least:
         return value
     if value is not None or key != "seq_length":
-        to.refuse(key, f"{show(value)} is not a whole number (at least 1)")
+        to.refuse(key, f"{show(value)} is not a whole number (at least {least})")
+    return default
+
+
+def _positive(mapping: Mapping[str, object], key: str, default: int, to: Translation) -> float:
+    value = mapping.get(key, default)
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf"):
+        return value
+    to.refuse(key, f"{show(value)} is not a number (above 0)")
     return default
 
 
@@ -305,12 +340,7 @@ def _template(mapping: Mapping[str, object], to: Translation) -> None:
 
 def _choices(mapping: Mapping[str, object], to: Translation) -> None:
     to.put("data.too_long", "drop", "padding_mode")
-    weighting = mapping.get("weighted_loss_mode", "case3")
-    if isinstance(weighting, str) and weighting in _WEIGHTINGS:
-        to.put("loss.weighting", _WEIGHTINGS[weighting], "weighted_loss_mode")
-    else:
-        message = f"{show(weighting)} is not supported; write one of {', '.join(_WEIGHTINGS)}"
-        to.refuse("weighted_loss_mode", message)
+    _weighting(mapping, to)
     mode = mapping.get("tokenize_mode", "sft")
     if mode not in ("sft", "pretrain"):
         to.refuse("tokenize_mode", f"{show(mode)} is not supported; write sft or pretrain")
@@ -320,6 +350,42 @@ def _choices(mapping: Mapping[str, object], to: Translation) -> None:
             logger.info("MFTCoder's attn_implementation is not needed: weft's attention keeps packed samples apart")
     else:
         to.refuse("attn_implementation", f"{show(attention)} is not one of {', '.join(_ATTENTION)}")
+
+
+def _weighting(mapping: Mapping[str, object], to: Translation) -> None:
+    weighting = mapping.get("weighted_loss_mode", "case3")
+    if isinstance(weighting, str) and weighting in _WEIGHTINGS:
+        to.put("loss.weighting", _WEIGHTINGS[weighting], "weighted_loss_mode")
+    elif isinstance(weighting, str) and weighting in _BALANCING:
+        _balance(weighting, mapping, to)
+    else:
+        known = (*_WEIGHTINGS, *_BALANCING)
+        message = f"{show(weighting)} is not supported; write one of {', '.join(known)}"
+        to.refuse("weighted_loss_mode", message + did_you_mean(str(weighting), known))
+
+
+def _balance(method: str, mapping: Mapping[str, object], to: Translation) -> None:
+    """The task mean with weights that move by `method`."""
+
+    def count(key: str, least: int = 1) -> int:
+        return _count(mapping, key, _BALANCING[method][key], to, least)
+
+    def positive(key: str) -> float:
+        return _positive(mapping, key, _BALANCING[method][key], to)
+
+    every_key = "coba_update_interval" if method == "coba" else "selfpaced_interval"
+    rows_key = f"{method}_sample_valid_num"
+    every, history = count(every_key), count(f"{method}_history_length")
+    options: dict[str, float] = {"warmup": history, "window": history * every}
+    if method == "coba":
+        options |= {"warmup": count("coba_warmup_steps", least=0), "tau": positive("coba_tau")}
+    else:
+        options["scale"] = positive("selfpaced_scale_factor")
+    to.put("loss.weighting", "task", "weighted_loss_mode")
+    to.put("balance.method", method, "weighted_loss_mode")
+    to.put("balance.options", options, "weighted_loss_mode")
+    to.put("balance.every", every, every_key)
+    to.put("balance.rows", count(rows_key), rows_key)
 
 
 def _stopping(mapping: Mapping[str, object], to: Translation) -> None:

@@ -51,7 +51,7 @@ def tell_weights(run: Run, step: int | None = None) -> None:
 def validate_tasks(run: Run) -> bool:
     """Look at all validation rows; keep the record of the best. Gives whether a best that is to be kept was found."""
     state, settings = run.state, run.settings
-    totals = validate(run.plan, settings, run.engine, run.objective, run.dtype, run.balance.start_K)
+    totals = validate(run.plan, settings, run.engine, run.objective, run.dtype, run.balance.tasks.weight_K)
     state.validated_step = state.step
     if not totals.tokens_K.any():
         return False
