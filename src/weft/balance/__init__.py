@@ -130,12 +130,27 @@ def check(settings: Settings) -> Settings:
     """The settings as they are, if the balancing that they ask for can be done. Raises ConfigError with all faults."""
     faults = list(_conflicts(settings))
     try:
-        options_of(settings)
+        wants = build(settings, _any_tasks(settings)).method.wants
+        faults += _looks_conflicts(settings, wants)
     except ConfigError as error:
         faults += str(error).splitlines()
     if faults:
         raise ConfigError("\n".join(faults))
     return settings
+
+
+def _any_tasks(settings: Settings) -> TaskFacts:
+    """The tasks before their rows are known."""
+    weight_K = np.array([task.weight for task in settings.tasks.values()])
+    return TaskFacts(tuple(settings.tasks), weight_K, np.ones(len(weight_K)), 1)
+
+
+def _looks_conflicts(settings: Settings, wants: str) -> Iterator[str]:
+    balance = settings.balance
+    if wants != "nothing" and not settings.data.validation:
+        yield f"balance.method: {balance.method} looks at validation rows, and data.validation is 0; raise it"
+    if wants == "nothing" and balance.every:
+        yield f"balance.every: has no effect, for balance.method: {balance.method} looks at no validation rows; leave it out"
 
 
 def _conflicts(settings: Settings) -> Iterator[str]:
