@@ -36,6 +36,8 @@ def reference_loss(objective: Objective, plan: Plan, settings: Settings, attenti
             weight = torch.tensor(stored.weight_T.tolist())[1:]
             logits = base(input_ids=ids[None], use_cache=False).logits[0, :-1]
             nll = torch.nn.functional.cross_entropy(logits, ids[1:], reduction="none")
+            if settings.loss.focal:
+                nll = (1 - torch.softmax(logits, dim=-1)[range(len(nll)), ids[1:]]) ** settings.loss.focal * nll
             per_task.setdefault(task, []).append(((weight * nll).sum(), float(weight.sum())))
     base.set_attn_implementation(attention)
     every = [pair for pairs in per_task.values() for pair in pairs]

@@ -44,7 +44,7 @@ def _run(settings: Settings, engine: Engine) -> Any:
 
 def gradient_of(settings: Settings, engine: Engine) -> tuple[float, dict[str, torch.Tensor], float]:
     run = _run(settings, engine)
-    totals = gradients(run, run.plan.step(0), run.balancer.weights(0))
+    totals = gradients(run, run.plan.step(0), run.balance.loss_weights())
     return totals.loss, named_gradients(run.objective), float(totals.share_K.sum())
 
 
@@ -70,6 +70,23 @@ def test_every_cut_gives_the_gradient_of_the_naive_reference(
     loss, expected = reference_of(make_settings(loss={"weighting": weighting}, output=str(tmp_path / "reference")))
     for number, (name, cut) in enumerate(CUTS.items()):
         settings = make_settings(loss={"weighting": weighting}, output=str(tmp_path / f"cut{number}"), **cut)
+        found_loss, found, share = gradient_of(settings, engines.build(settings.engine))
+        assert found_loss == pytest.approx(loss, abs=1e-5), name
+        assert share == pytest.approx(1.0, abs=1e-6), name
+        assert_same(found, expected)
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+def test_every_cut_gives_the_focal_loss_of_the_naive_reference(
+    make_settings: Callable[..., Settings], tmp_path: Path, weighting: str
+) -> None:
+    """Difficulty is a token's own, so it is weighed on top of coefficients that know the whole step."""
+    how = {"weighting": weighting, "focal": 2.0}
+    loss, expected = reference_of(make_settings(loss=how, output=str(tmp_path / "reference")))
+    plain, _ = reference_of(make_settings(loss={"weighting": weighting}, output=str(tmp_path / "plain")))
+    assert abs(loss - plain) > 1e-3, "a focal loss that changes nothing proves nothing"
+    for number, (name, cut) in enumerate(CUTS.items()):
+        settings = make_settings(loss=how, output=str(tmp_path / f"cut{number}"), **cut)
         found_loss, found, share = gradient_of(settings, engines.build(settings.engine))
         assert found_loss == pytest.approx(loss, abs=1e-5), name
         assert share == pytest.approx(1.0, abs=1e-6), name

@@ -143,10 +143,10 @@ def test_a_chunk_of_the_loss_that_is_skipped_is_seen(
 ) -> None:
     honest = nll.linear_nll
 
-    def only_half(hidden: Any, weight: Any, label: Any, coefficient: Any, bias: Any = None) -> Any:
+    def only_half(hidden: Any, weight: Any, label: Any, coefficient: Any, bias: Any = None, focal: float = 0) -> Any:
         half = coefficient.clone()
         half[len(half) // 2 :] = 0
-        return honest(hidden, weight, label, half, bias)
+        return honest(hidden, weight, label, half, bias, focal)
 
     monkeypatch.setattr("weft.training.setup.self_test", lambda *_, **__: None)
     monkeypatch.setattr("weft.training.setup.linear_nll", only_half)

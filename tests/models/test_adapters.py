@@ -121,7 +121,7 @@ def test_whatever_is_adapted_learns_or_is_refused(load: Load, kind: str, targets
             if "lora_B" in name:
                 parameter.normal_()
     ids = torch.arange(2, 12)
-    loss, _ = Objective(model, linear_nll)(ids, torch.arange(10), [10], torch.arange(9), ids[1:], torch.ones(9))
+    loss, _, _ = Objective(model, linear_nll)(ids, torch.arange(10), [10], torch.arange(9), ids[1:], torch.ones(9))
     loss.backward()
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:

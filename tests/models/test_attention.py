@@ -110,7 +110,7 @@ def packed(objective: Objective, documents: list[Tensor]) -> tuple[Tensor, list[
         trained += range(start, start + len(document) - 1)
         labels.append(document[1:])
         start += len(document)
-    loss, nll = objective(
+    loss, nll, _ = objective(
         torch.cat(documents),
         torch.cat([torch.arange(length) for length in lengths]),
         lengths,

@@ -247,7 +247,7 @@ def test_the_result_is_the_best_by_the_measure_that_was_asked_for(
 ) -> None:
     how = {
         **ACTIVE,
-        "optimizer": {"lr": 1.5},
+        "optimizer": {"lr": 2.0, "clip_norm": 0.0, "schedule": "constant"},
         "validate": {"every": 1},
         "save": {"every": 100, "keep": 1, "final": final},
     }

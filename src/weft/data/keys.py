@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Sequence
 from datetime import date
+from functools import cache
 from pathlib import Path
 
 import tokenizers
@@ -44,7 +45,7 @@ def store_key(settings: Settings, task: TaskSettings, digests: dict[str, str], t
         "template": template_parts(settings, tokenizer),
         "tokenizer": tokenizer.fingerprint,
         "length": [settings.max_tokens, settings.data.too_long, settings.data.packing == "concat"],
-        "code": [*map(_code, (*_MAKERS, *_plug_ins(settings, task)))],
+        "code": [*_own_code(), *map(_code, _plug_ins(settings, task))],
     }
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:20]
 
@@ -63,6 +64,12 @@ def template_parts(settings: Settings, tokenizer: Tokenizer) -> JsonObject:
 
 def _plug_ins(settings: Settings, task: TaskSettings) -> list[str]:
     return [name.partition(":")[0] for name in (task.format, settings.template.name) if ":" in name]
+
+
+@cache
+def _own_code() -> tuple[str, ...]:
+    """Of weft's own modules: read once, for a run of many tasks would read them for each."""
+    return tuple(map(_code, _MAKERS))
 
 
 def _code(module: str) -> str:

@@ -3,6 +3,13 @@
 Shapes: N trained positions, D hidden size, V vocabulary. The gradients of hidden states and head are formed in the forward pass,
 chunk by chunk, while the chunk's logits are at hand; the backward pass only scales them. (The idea: Wijmans et al. 2024,
 arXiv 2411.09009; here in plain PyTorch.)
+
+The focal loss (Lin et al. 2017, arXiv 1708.02002) weighs each position's nll by how hard it is: by (1 - p)^γ, with p the label's
+probability. Its gradient goes through p too; with u = 1 - p and logits z,
+
+    d(u^γ · nll) / dz_j = f · (p_j - δ_jy),    f = u^γ - γ · u^(γ-1) · p · log p = u^γ · (1 + γ · nll / (e^nll - 1))
+
+so it is the plain gradient, scaled. The last form holds nothing that overflows, nor a negative power of u.
 """
 
 from __future__ import annotations
@@ -20,7 +27,13 @@ CHUNK_LOGITS = 1 << 22
 class _LinearNll(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None, label_N: Tensor, coefficient_N: Tensor
+        ctx: Any,
+        hidden_ND: Tensor,
+        weight_VD: Tensor,
+        bias_V: Tensor | None,
+        label_N: Tensor,
+        coefficient_N: Tensor,
+        focal: float,
     ) -> tuple[Tensor, Tensor]:
         wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         nll_N = torch.empty(len(label_N), dtype=torch.float32, device=hidden_ND.device)
@@ -46,6 +59,8 @@ class _LinearNll(torch.autograd.Function):
             if not (wants_hidden or wants_weight or wants_bias):
                 continue
             factor = coefficient_N[piece, None]
+            if focal:
+                factor = factor * _steepness(nll_N[piece, None], focal)
             grad = probabilities.mul_(factor / total)
             grad.scatter_add_(-1, label, -factor)
             grad = grad.to(hidden.dtype)
@@ -58,7 +73,7 @@ class _LinearNll(torch.autograd.Function):
         ctx.save_for_backward(grad_hidden_ND, grad_weight_VD, grad_bias_V)
         ctx.dtypes = (weight_VD.dtype, None if bias_V is None else bias_V.dtype)
         ctx.mark_non_differentiable(nll_N)
-        return torch.dot(coefficient_N, nll_N), nll_N
+        return torch.dot(_used(coefficient_N, nll_N, focal), nll_N), nll_N
 
     @staticmethod
     @once_differentiable
@@ -72,15 +87,38 @@ class _LinearNll(torch.autograd.Function):
             None if bias is None else (bias * scale).to(bias_dtype),
             None,
             None,
+            None,
         )
 
 
-def linear_nll(
-    hidden_ND: Tensor, weight_VD: Tensor, label_N: Tensor, coefficient_N: Tensor, bias_V: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Σ coefficient·nll (a scalar with gradient) and each position's nll in fp32 (without).
+def _difficulty(nll_N: Tensor, focal: float) -> Tensor:
+    """(1 - p)^γ."""
+    return torch.expm1(-nll_N).neg().pow(focal)
 
-    Give it trained positions only. N may be 0: the loss is then 0 with zero gradients. Labels must lie in [0, V).
+
+def _steepness(nll_N: Tensor, focal: float) -> Tensor:
+    """f (above): 0 where p is 1, 1 where p is 0."""
+    bounded_N = nll_N.clamp(1e-30, 80.0)  # nll / (e^nll - 1) is 1 below it and 0 above, to the last bit of fp32
+    return _difficulty(nll_N, focal) * (1 + focal * bounded_N / torch.expm1(bounded_N))
+
+
+def _used(coefficient_N: Tensor, nll_N: Tensor, focal: float) -> Tensor:
+    """The coefficients with the difficulty in them."""
+    return coefficient_N * _difficulty(nll_N, focal) if focal else coefficient_N
+
+
+def linear_nll(
+    hidden_ND: Tensor,
+    weight_VD: Tensor,
+    label_N: Tensor,
+    coefficient_N: Tensor,
+    bias_V: Tensor | None = None,
+    focal: float = 0.0,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Σ coefficient·(1 - p)^focal·nll, a scalar with gradient; and each position's plain nll and coefficient·(1 - p)^focal without.
+
+    Give it trained positions only. N may be 0: the loss is then 0 with zero gradients. Labels must lie in [0, V). All three are fp32;
+    with focal 0 the loss is Σ coefficient·nll and the coefficients are as they were.
     """
     if not torch.is_grad_enabled():
         hidden_ND, weight_VD, bias_V = (
@@ -88,5 +126,6 @@ def linear_nll(
             weight_VD.detach(),
             None if bias_V is None else bias_V.detach(),
         )
-    result = _LinearNll.apply(hidden_ND, weight_VD, bias_V, label_N, coefficient_N)  # type: ignore[no-untyped-call]
-    return cast(tuple[Tensor, Tensor], result)
+    result = _LinearNll.apply(hidden_ND, weight_VD, bias_V, label_N, coefficient_N, focal)  # type: ignore[no-untyped-call]
+    loss, nll_N = cast(tuple[Tensor, Tensor], result)
+    return loss, nll_N, _used(coefficient_N, nll_N, focal)

@@ -15,35 +15,39 @@ from torch import Tensor, nn
 from weft.errors import ModelError
 from weft.models.load import base_of
 
-LossFunction = Callable[[Tensor, Tensor, Tensor, Tensor, "Tensor | None"], tuple[Tensor, Tensor]]
-"""(hidden_ND, weight_VD, label_N, coefficient_N, bias_V or None) → (loss, nll_N)."""
+LossFunction = Callable[[Tensor, Tensor, Tensor, Tensor, "Tensor | None"], tuple[Tensor, Tensor, Tensor]]
+"""(hidden_ND, weight_VD, label_N, coefficient_N, bias_V or None) → (loss, nll_N, each coefficient as it was really used)."""
 
 
 class LossHead(nn.Module):
     """The model's own head as a module that gives the loss; N trained positions, D hidden size."""
 
-    def __init__(self, head: nn.Module, scale: float, loss: LossFunction) -> None:
+    def __init__(self, head: nn.Module, scale: float, loss: LossFunction, training_loss: LossFunction) -> None:
         super().__init__()
-        self.head, self.scale, self.loss = head, scale, loss
+        self.head, self.scale, self.loss, self.training_loss = head, scale, loss, training_loss
 
-    def forward(self, hidden_ND: Tensor, label_N: Tensor, coefficient_N: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, hidden_ND: Tensor, label_N: Tensor, coefficient_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         if self.scale != 1.0:
             hidden_ND = hidden_ND * self.scale
         weight_VD = cast(Tensor, self.head.weight)
-        return self.loss(hidden_ND, weight_VD, label_N, coefficient_N, getattr(self.head, "bias", None))
+        loss = self.training_loss if self.training else self.loss
+        return loss(hidden_ND, weight_VD, label_N, coefficient_N, getattr(self.head, "bias", None))
 
 
 class Objective(nn.Module):
-    """A causal language model whose forward gives Σ aᵢ·nllᵢ of a flat row."""
+    """A causal language model whose forward gives Σ aᵢ·nllᵢ of a flat row.
 
-    def __init__(self, model: Any, loss: LossFunction) -> None:
+    In training mode it may follow another loss, as it may have dropout; whatever is validated or looked at is always `loss`.
+    """
+
+    def __init__(self, model: Any, loss: LossFunction, training_loss: LossFunction | None = None) -> None:
         super().__init__()
         self.model = model
         base = base_of(model)
         head = base.get_output_embeddings()
         if head is None or not hasattr(head, "weight"):
             raise ModelError(f"model.base: {base.config.model_type} has no linear head that weft can train through")
-        self.loss_head = LossHead(head, _scale(base.config), loss)
+        self.loss_head = LossHead(head, _scale(base.config), loss, training_loss or loss)
 
     def hidden(self, ids_T: Tensor, position_T: Tensor, lengths: list[int]) -> Tensor:
         """The last hidden states of a flat row, [T, D]."""
@@ -60,8 +64,8 @@ class Objective(nn.Module):
         trained_N: Tensor,
         label_N: Tensor,
         coefficient_N: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """trained_N: the positions whose next token is trained. Gives the loss (a scalar) and nll_N."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """trained_N: the positions whose next token is trained. Gives the loss (a scalar), nll_N and the coefficients as they were used."""
         hidden_TD = self.hidden(ids_T, position_T, lengths)
         return self.loss_head(hidden_TD[trained_N], label_N, coefficient_N)
 
@@ -90,7 +94,7 @@ def self_test(objective: Objective, attention: str, tolerance: float) -> None:
     position_T = torch.cat([torch.arange(n) for n in lengths]).to(device)
     labels_T = ids_T.roll(-1)
     everywhere_T = torch.arange(len(ids_T), device=device)
-    _, nll_T = objective(ids_T, position_T, lengths, everywhere_T, labels_T, torch.ones(len(ids_T), device=device))
+    _, nll_T, _ = objective(ids_T, position_T, lengths, everywhere_T, labels_T, torch.ones(len(ids_T), device=device))
     base.set_attn_implementation("eager")
     try:
         alone = [base(input_ids=ids[None], use_cache=False).logits[0].float() for ids in ids_T.split(lengths)]

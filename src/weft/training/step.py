@@ -5,6 +5,7 @@ Everything that is normalised is normalised here, over the whole step and all ra
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -28,12 +29,12 @@ class Totals:
     """Sums over a step (or a validation) and all ranks, by task K."""
 
     loss: float
-    """Σ aᵢ·nllᵢ: the objective."""
+    """The objective: Σ aᵢ·nllᵢ, or in training with focal loss Σ aᵢ·(1 - pᵢ)^γ·nllᵢ."""
     nll_K: Floats
     tokens_K: Floats
     """Σ mᵢ: trained tokens."""
     share_K: Floats
-    """Σ aᵢ as it was really used; all tasks together give 1."""
+    """Σ aᵢ as it was really used (see `shares`); all tasks together give 1."""
 
     def mean_nll(self, task: int) -> float | None:
         value = self.nll_K[task] / self.tokens_K[task] if self.tokens_K[task] > 0 else float("nan")
@@ -69,7 +70,7 @@ class Accumulator:
     def __init__(self, engine: Engine, module: nn.Module, dtype: torch.dtype, num_tasks: int) -> None:
         self._engine, self._module, self._dtype = engine, module, dtype
         self._num_tasks = num_tasks
-        self._sums_K3 = torch.zeros(num_tasks, 3, dtype=torch.float64, device=engine.device)
+        self._sums_K4 = torch.zeros(num_tasks, 4, dtype=torch.float64, device=engine.device)
         self._loss = torch.zeros(1, dtype=torch.float64, device=engine.device)
 
     def forward(self, batch: Batch) -> Tensor:
@@ -79,7 +80,7 @@ class Accumulator:
         trained_N = _to(trained, device)
         coefficient_N = _to(batch.coefficient_T[trained], device)
         with precision(self._dtype, device):
-            loss, nll_N = self._module(
+            loss, nll_N, used_N = self._module(
                 _to(batch.ids_T, device),
                 _to(batch.position_T, device),
                 list(batch.lengths),
@@ -88,16 +89,25 @@ class Accumulator:
                 coefficient_N,
             )
         weight_N = _to(batch.weight_T[trained], device).double()
-        values_N3 = torch.stack([weight_N * nll_N.double(), weight_N, coefficient_N.double()], dim=1)
-        self._sums_K3.index_add_(0, _to(batch.task_T[trained], device), values_N3)
+        values_N4 = torch.stack([weight_N * nll_N.double(), weight_N, coefficient_N.double(), used_N.double()], dim=1)
+        self._sums_K4.index_add_(0, _to(batch.task_T[trained], device), values_N4)
         self._loss += loss.detach().double()
         return loss
 
     def totals(self) -> Totals:
         """The sums over all ranks; the one place where a step waits for the device."""
-        flat = self._engine.reduce(torch.cat([self._loss, self._sums_K3.flatten()])).cpu().numpy()
-        sums_K3 = flat[1:].reshape(self._num_tasks, 3)
-        return Totals(float(flat[0]), sums_K3[:, 0], sums_K3[:, 1], sums_K3[:, 2])
+        flat = self._engine.reduce(torch.cat([self._loss, self._sums_K4.flatten()])).cpu().numpy()
+        nll_K, tokens_K, coefficient_K, used_K = flat[1:].reshape(self._num_tasks, 4).T
+        return Totals(float(flat[0]), nll_K, tokens_K, shares(coefficient_K, used_K))
+
+
+def shares(coefficient_K: Floats, used_K: Floats) -> Floats:
+    """Each task's part of what is left of the step's coefficients after the focal loss; they add up to what the coefficients add up to.
+
+    coefficient_K: Σ aᵢ; used_K: Σ aᵢ·(1 - pᵢ)^γ. Where nothing is left, or a loss isn't finite, they are as before the focal loss.
+    """
+    left = float(used_K.sum())
+    return used_K * (float(coefficient_K.sum()) / left) if 0 < left < math.inf else coefficient_K
 
 
 def _to(array: Any, device: torch.device) -> Tensor:
