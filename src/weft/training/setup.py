@@ -27,7 +27,7 @@ from weft.losses.weighting import FORMULAS
 from weft.models.adapters import add_adapter
 from weft.models.load import base_of, compute_dtype, enable_checkpointing, load_model, register_attention
 from weft.models.objective import Objective, self_test
-from weft.training import checkpoint, engines, identity
+from weft.training import checkpoint, engines, environment, identity
 from weft.training.engines import Engine
 from weft.training.events import Journal, TensorBoard
 from weft.training.look import Looks, plan_looks
@@ -116,6 +116,8 @@ def build(settings: Settings, engine: Engine, progress: ProgressHook) -> Run:
         logger.info("going on at step %d of %d", state.step, plan.num_steps)
     if main:
         _tell_balance(settings, weights, looks)
+        if not (folder / environment.FILE).is_file():
+            files.write_json(folder / environment.FILE, environment.describe(engine.device, engine.ranks))
     return Run(
         settings=settings,
         folder=folder,
@@ -161,6 +163,8 @@ def _tell_balance(settings: Settings, weights: balance.Balance, looks: Looks) ->
         turns = f", {len(looks.turns)} in turn" if len(looks.turns) > 1 else ""
         told += f"; looks at {looks.rows} validation rows ({looks.tokens} tokens{turns}) every {looks.every} steps"
     formula = FORMULAS[settings.loss.weighting]
+    if settings.loss.focal:
+        formula += f", each nll times (1 - p) ** {settings.loss.focal:g}"
     logger.info("loss: %s: %s%s", settings.loss.weighting, formula, f"\n{told}" if told else "")
 
 

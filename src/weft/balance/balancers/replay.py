@@ -35,7 +35,7 @@ class Replay:
         self._step = 0
 
     def weights(self) -> Floats:
-        current_K: Floats = self._weight_NK[bisect_right(self._steps, self._step) - 1]
+        current_K: Floats = self._weight_NK[bisect_right(self._steps, self._step) - 1].copy()
         return current_K
 
     def see(self, look: Look) -> None:
