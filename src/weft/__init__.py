@@ -7,7 +7,24 @@ from typing import TYPE_CHECKING, Any
 from weft.version import __version__
 
 if TYPE_CHECKING:
-    from weft.api import Checked, check, evaluate, forecast, generate, merge, prepare, settings, train
+    from weft.api import (
+        Checked,
+        check,
+        compare,
+        data_report,
+        evaluate,
+        forecast,
+        generate,
+        merge,
+        prepare,
+        run_report,
+        settings,
+        soup,
+        stats,
+        suggest,
+        train,
+        transfer,
+    )
     from weft.config.settings import Settings
 
 __all__ = [
@@ -15,13 +32,20 @@ __all__ = [
     "Settings",
     "__version__",
     "check",
+    "compare",
+    "data_report",
     "evaluate",
     "forecast",
     "generate",
     "merge",
     "prepare",
+    "run_report",
     "settings",
+    "soup",
+    "stats",
+    "suggest",
     "train",
+    "transfer",
 ]
 
 

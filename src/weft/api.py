@@ -27,8 +27,12 @@ if TYPE_CHECKING:  # what these import takes seconds; they are imported when cal
     from weft.data.prepare import Prepared
     from weft.evaluation.tasks import TaskScore
     from weft.export.merge import MergeReport
+    from weft.export.soup import How, SoupReport
     from weft.generation.batch import Answer
     from weft.generation.decoding import Decoding
+    from weft.report.side_by_side import Comparison
+    from weft.report.suggest import Suggestions
+    from weft.report.transfer import TransferReport
     from weft.training.run import RunResult
 
 SettingsLike: TypeAlias = "str | Path | Mapping[str, object] | Settings"
@@ -81,7 +85,7 @@ def stats(source: SettingsLike, *overrides: str, progress: ProgressHook = silent
     return work(resolved, prepare(resolved, progress=progress), progress)
 
 
-def report(source: SettingsLike, *overrides: str, progress: ProgressHook = silent) -> str:
+def data_report(source: SettingsLike, *overrides: str, progress: ProgressHook = silent) -> str:
     """Prepare and check the data, and tell all of it on one page: HTML that needs nothing else."""
     from weft.data.report import report as work
 
@@ -123,6 +127,65 @@ def merge(run: str | Path, out: str | Path, base: str | None = None) -> MergeRep
     from weft.export.merge import merge as work
 
     return work(Path(run), Path(out), base)
+
+
+def soup(
+    run: str | Path,
+    out: str | Path,
+    *,
+    steps: Sequence[int] = (),
+    last: int | None = None,
+    best_of: str | None = None,
+    how: How = "greedy",
+    by: str = "macro",
+    progress: ProgressHook = silent,
+) -> SoupReport:
+    """Average a run's checkpoints (all, some steps, the last few, or a task's best) into one model, chosen on its validation rows."""
+    from weft.export.soup import Wanted
+    from weft.export.soup import soup as work
+
+    return work(Path(run), Path(out), Wanted(tuple(steps), last, best_of), how, by, progress=progress)
+
+
+def run_report(*runs: str | Path) -> str:
+    """One page about one or several runs: HTML that needs nothing else."""
+    from weft.report.page import page
+
+    return page(runs)
+
+
+def compare(*runs: str | Path) -> Comparison:
+    """Several runs side by side: every task's last and best validation loss, and what was set otherwise."""
+    from weft.report.side_by_side import compare as work
+
+    return work([Path(run) for run in runs])
+
+
+def transfer(
+    run: str | Path,
+    baselines: Path | None = None,
+    *,
+    train: bool = False,
+    pairs: bool = False,
+    progress: ProgressHook = silent,
+) -> TransferReport:
+    """A run beside runs of each of its tasks alone (`pairs`: and of all but one), which are read, or trained first: who helps whom."""
+    from weft.report.baselines import default_folder, train_baselines
+    from weft.report.read import read_run
+    from weft.report.transfer import transfer as work
+
+    record = read_run(Path(run))
+    folder = baselines or default_folder(record.folder)
+    if train:
+        train_baselines(record, folder, pairs, progress)
+    return work(record, folder)
+
+
+def suggest(run: str | Path, baselines: Path | None = None) -> Suggestions:
+    """The settings of the next run, from the record of one: every change with its reason."""
+    from weft.report.suggest import suggest as work
+
+    return work(run, baselines)
 
 
 def generate(

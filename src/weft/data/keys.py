@@ -33,7 +33,7 @@ _ROOMS = ("sources", "formats", "templates", "parse", "read", "tokens", "stretch
 _MAKERS = tuple(f"weft.data.{room}" for room in _ROOMS)
 """The code that makes samples."""
 
-_NOT_OF_THE_SAMPLES = {"path", "weight", "epochs"}
+_NOT_OF_THE_SAMPLES = {"path", "weight", "epochs", "freeze_after"}
 
 
 def store_key(settings: Settings, task: TaskSettings, digests: dict[str, str], tokenizer: Tokenizer) -> str:

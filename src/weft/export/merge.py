@@ -65,7 +65,7 @@ def merge(
     path, out = Path(path).expanduser(), Path(out).expanduser()
     if dtype != "auto" and dtype not in _FORMATS:
         raise ConfigError(f"--dtype {dtype}: unknown; write auto, {', '.join(_FORMATS)}")
-    _refuse_existing(out)
+    refuse_existing(out)
     folder = model_folder(path)
     if not is_adapter(folder):
         raise ModelError(
@@ -105,13 +105,13 @@ def _merge(path: Path, out: Path, base: str | None, chosen: str, device: str, pr
         report = MergeReport(out, str(loaded.base), chosen, len(probes), _tokens(probes), found.logits)
         (folder / "README.md").write_text(_card(report, loaded), "utf-8")
         progress(Progress("merge", 3, 4, "publishing"))
-        _refuse_existing(out)
+        refuse_existing(out)
         files.publish(folder, out, {"format": 1, "base": report.base, "merged_from": str(loaded.folder)})
     progress(Progress("merge", 4, 4))
     return report
 
 
-def _refuse_existing(out: Path) -> None:
+def refuse_existing(out: Path) -> None:
     if out.exists() or out.is_symlink():
         raise CheckpointError(f"{out} is there already, and nothing is ever overwritten; choose another folder")
 

@@ -35,7 +35,7 @@ def finish(run: Run) -> Path:
         _load_best(run.folder / "checkpoints" / f"step-{step:08d}", run)
     template = build(run.settings.template, run.tokenizer)
     with files.building(place) as folder:
-        _save_model(run.objective.model, folder)
+        save_model(run.objective.model, folder)
         write_tokenizer(run.tokenizer, template, folder)
         files.write_json(folder / ABOUT, about(run.settings, template))
         (folder / "README.md").write_text(_card(run), "utf-8")
@@ -53,7 +53,8 @@ def _load_best(place: Path, run: Run) -> None:
     checkpoint.load_weights(place, run.objective)
 
 
-def _save_model(model: Any, folder: Path) -> None:
+def save_model(model: Any, folder: Path) -> None:
+    """Write a model, or an adapter alone, into a folder."""
     options = {} if base_of(model) is model else {"save_embedding_layers": False}
     with no_bars():
         model.save_pretrained(str(folder), safe_serialization=True, **options)

@@ -28,7 +28,7 @@ from weft.training.step import Accumulator
 COST = 0.02
 """The share of a run's time that looks may take, where `balance.every` doesn't say how often they are."""
 
-_FORWARD, _GRADIENT = 0.4, 1.0
+_FORWARD, _GRADIENT = 0.4, 1.5
 """What a token of a look costs, beside one of a training step."""
 
 _EXACT_NUMBERS = 1 << 28

@@ -138,7 +138,7 @@ def _report(args: argparse.Namespace) -> int:
     place = Path(args.output or "report.html")
     console = Console()
     try:
-        page = api.report(args.file, *args.overrides, progress=console)
+        page = api.data_report(args.file, *args.overrides, progress=console)
     finally:
         console.close()
     place.parent.mkdir(parents=True, exist_ok=True)
