@@ -18,9 +18,11 @@ from weft.config.settings import Settings
 from weft.data.checks.stats import Histogram, histogram, stats
 from weft.data.prepare import Prepared, prepare
 from weft.data.report import charts, report
-from weft.data.report.markup import Markup, el, join, shortened, text
 from weft.data.report.samples import coloured, runs, with_white
 from weft.data.stretches import Encoded
+from weft.page import bars
+from weft.page.markup import Markup, el, join, shortened, text
+from weft.page.words import percent
 
 MakeSettings = Callable[..., Settings]
 VOID = {"meta", "wbr"}
@@ -209,9 +211,9 @@ def test_a_histogram_draws_a_bar_for_every_bin_that_is_not_empty(lengths: list[i
 
 
 def test_parts_of_a_stacked_bar_fill_it() -> None:
-    page = Page(charts.stacked([charts.Part("a", 1, "used"), charts.Part("b", 3, "cut"), charts.Part("c", 0, "bad")]))
-    bars = [attributes for tag, attributes in page.elements if tag == "rect"]
-    assert [(bar["x"], bar["width"]) for bar in bars] == [("0.000", "25.000"), ("25.000", "75.000")]
+    page = Page(bars.stacked([bars.Part("a", 1, "used"), bars.Part("b", 3, "cut"), bars.Part("c", 0, "bad")]))
+    rects = [attributes for tag, attributes in page.elements if tag == "rect"]
+    assert [(bar["x"], bar["width"]) for bar in rects] == [("0.000", "25.000"), ("25.000", "75.000")]
     assert page.text == "a125.0 %b375.0 %"
 
 
@@ -219,7 +221,7 @@ def test_parts_of_a_stacked_bar_fill_it() -> None:
     ("share", "expected"), [(0, "0.0 %"), (0.0001, "<0.1 %"), (0.1234, "12.3 %"), (0.9999, "99.9 %"), (1, "100.0 %")]
 )
 def test_percentages_never_round_to_nothing_or_all(share: float, expected: str) -> None:
-    assert charts.percent(share) == expected
+    assert percent(share) == expected
 
 
 def test_an_empty_histogram_is_drawn() -> None:

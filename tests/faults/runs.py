@@ -47,6 +47,7 @@ def witness(folder: Path) -> dict[str, Any]:
     metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_bytes().splitlines()]
     for record in metrics:
         record.pop("tokens_per_second", None)
+        record.pop("seconds", None)
     balance = [json.loads(line) for line in (folder / "balance.jsonl").read_bytes().splitlines()]
     for record in balance:
         record.pop("seconds", None)

@@ -34,7 +34,7 @@ def test_metrics_have_the_fields_that_are_promised(make_settings: Callable[..., 
     steps = [record for record in records if "tasks" in record]
     assert [record["step"] for record in steps] == list(range(1, len(steps) + 1))
     for record in steps:
-        assert set(record) == {"step", "loss", "tasks", "lr", "grad_norm", "tokens_per_second"}
+        assert set(record) == {"step", "loss", "tasks", "lr", "grad_norm", "tokens_per_second", "seconds"}
         assert sum(task["share"] for task in record["tasks"].values()) == pytest.approx(1.0, abs=1e-6)
         weights = {name: task["weight"] for name, task in record["tasks"].items()}
         by_hand = sum(w * record["tasks"][n]["loss"] for n, w in weights.items()) / sum(weights.values())

@@ -92,6 +92,7 @@ def train_step(run: Run, number: int) -> dict[str, Any]:
         "lr": lr,
         "grad_norm": norm if math.isfinite(norm) else None,
         "tokens_per_second": round(float(step.parts.length_P.sum()) / seconds, 1),
+        "seconds": round(seconds, 4),
     }
     if not finite:
         record["skipped"] = "the loss or the gradient is not finite"

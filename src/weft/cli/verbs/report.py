@@ -17,10 +17,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from weft.report.page import page
+    from weft import api
 
     place = Path(args.output)
-    text = page(args.runs)
+    text = api.run_report(*args.runs)
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_text(text, "utf-8")
     print(f"{place}: {len(text.encode()) / 2**20:.1f} MiB; open it in a browser")

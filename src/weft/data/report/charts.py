@@ -7,18 +7,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from weft.data.checks.stats import Histogram
-from weft.data.report.markup import Markup, el
+from weft.page.markup import Markup, el
 
 _HEIGHT = 100
 _MOST_TICKS = 6
-
-
-class Part(NamedTuple):
-    """A part of a whole: its name, its number, the class that colours it."""
-
-    name: str
-    number: float
-    kind: str
 
 
 class Line(NamedTuple):
@@ -85,46 +77,6 @@ def spark(hist: Histogram) -> Markup:
     return el(
         "svg", bars, viewBox=f"0 0 {num_bins} {_HEIGHT}", preserveAspectRatio="none", class_="spark", aria_hidden="true"
     )
-
-
-def stacked(parts: Sequence[Part]) -> Markup:
-    """A whole as one bar, its parts side by side, each named below with its number and share."""
-    total = sum(part.number for part in parts) or 1
-    rects, start = [], 0.0
-    for part in parts:
-        width = 100 * part.number / total
-        if part.number:
-            rects.append(
-                el("rect", x=f"{start:.3f}", y=0, width=f"{max(width, 0.35):.3f}", height=10, class_=part.kind)
-            )
-        start += width
-    keys = [
-        el(
-            "li",
-            el("i", class_=f"key {part.kind}"),
-            el("span", part.name),
-            el("b", f"{part.number:,.0f}"),
-            el("small", percent(part.number / total)),
-        )
-        for part in parts
-        if part.number
-    ]
-    drawing = el("svg", rects, viewBox="0 0 100 10", preserveAspectRatio="none", aria_hidden="true")
-    return el("div", drawing, el("ul", keys, class_="legend"), class_="stacked")
-
-
-def bar(share: float, kind: str = "") -> Markup:
-    """A share of 1 as a bar with its percentage beside it."""
-    fill = el("i", class_=kind or None, style=f"width:{100 * min(1.0, max(0.0, share)):.2f}%")
-    return el("span", el("span", fill, class_="track"), el("span", percent(share), class_="value"), class_="bar")
-
-
-def percent(share: float) -> str:
-    """A share as a percentage with as many digits as tell something."""
-    value = 100 * share
-    if 0 < value < 0.1:
-        return "<0.1 %"
-    return f"{value:.1f} %" if value < 99.95 or value == 100 else "99.9 %"
 
 
 def _short(number: int) -> str:

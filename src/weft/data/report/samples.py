@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from weft.data.report.markup import Markup, el, join, text
 from weft.data.stretches import Encoded
 from weft.data.tokens import Tokenizer
+from weft.page.markup import Markup, el, join, text
 
 FIRST_TOKENS, LAST_TOKENS = 500, 300
 """Of a longer sample, so many tokens are shown from its beginning and its end."""

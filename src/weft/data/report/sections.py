@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from weft.config.settings import Settings
 from weft.data.checks.found import Check, Example
 from weft.data.checks.stats import Stats, TaskStats
 from weft.data.prepare import Prepared
-from weft.data.report.charts import bar, percent, spark
-from weft.data.report.markup import Markup, el, join, shortened
+from weft.data.report.charts import spark
+from weft.page.bars import bar
+from weft.page.markup import Markup, el, join, shortened
+from weft.page.words import broken, number, percent
 
 _MOST_DETAIL = 7
-_WORDS = re.compile(r"[^_.-]+[_.-]*|[_.-]+")
 
 
 def task_id(name: str) -> str:
@@ -188,11 +188,6 @@ def _overview_row(x: TaskStats) -> Markup:
     )
 
 
-def broken(name: str) -> Markup:
-    """A name that may be broken into lines behind its words."""
-    return join([el("span", part, Markup("<wbr>")) for part in _WORDS.findall(name)])
-
-
 def _num(value: int, kind: str = "") -> Markup:
     """A number; nothing is said loudly where it is 0."""
     return el("td", value, class_=f"num {'zero' if not value else kind}".strip())
@@ -263,11 +258,3 @@ def contents(tasks: Sequence[TaskStats], checks: Sequence[Check]) -> Markup:
         el("ul", each),
         aria_label="Contents",
     )
-
-
-def number(value: int) -> str:
-    """A large number to be read at a glance."""
-    for size, unit in ((10**12, "T"), (10**9, "B"), (10**6, "M")):
-        if value >= size:
-            return f"{value / size:.2f} {unit}"
-    return f"{value:,}"

@@ -10,11 +10,13 @@ from weft.config.settings import Settings
 from weft.data.checks.stats import TaskStats
 from weft.data.inspect import split_names
 from weft.data.prepare import Prepared
-from weft.data.report.charts import Line, Part, histogram, percent, stacked
-from weft.data.report.markup import Markup, el, shortened
+from weft.data.report.charts import Line, histogram
 from weft.data.report.samples import coloured
-from weft.data.report.sections import broken, task_id
+from weft.data.report.sections import task_id
 from weft.data.store import Store, read_rejects
+from weft.page.bars import Part, stacked
+from weft.page.markup import Markup, el, shortened
+from weft.page.words import broken, percent
 from weft.types import JsonValue
 
 NUM_SAMPLES = 3

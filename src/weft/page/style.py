@@ -1,4 +1,4 @@
-"""The report's style sheet: one accent, three colours of verdict, in light and dark; letters never scale with a drawing."""
+"""The style sheet of pages: one accent, three colours of verdict, in light and dark; letters never scale with a drawing."""
 
 STYLE = """
 :root {
@@ -175,3 +175,77 @@ figcaption { font-size: 13px; color: var(--soft); margin-bottom: 0.45rem; } .sta
 }
 @media print { nav { display: none; } body { display: block; } .sample, blockquote { max-height: none; } }
 """
+
+_LIGHT = ("#2757c9", "#d9730d", "#2a8f5b", "#c9353f", "#7b55c7", "#8a5a44", "#d0509f", "#8a8a12", "#1593a3", "#5a6270")
+_DARK = ("#7fa3f7", "#f0a050", "#5cc48f", "#ef7b78", "#b296f2", "#c99b83", "#ee8cc6", "#c8c455", "#4fc3d2", "#a9b0bb")
+
+
+def _variables(colours: tuple[str, ...]) -> str:
+    return " ".join(f"--c{n}: {colour};" for n, colour in enumerate(colours))
+
+
+PLOTS = (
+    f"""
+:root {{ {_variables(_LIGHT)} --up: 39 87 201; --down: 201 74 40; }}
+@media (prefers-color-scheme: dark) {{ :root {{ {_variables(_DARK)} --up: 127 163 247; --down: 240 128 90; }} }}
+{" ".join(f".c{n} {{ --c: var(--c{n}); }}" for n in range(len(_LIGHT)))}
+{" ".join(f".u{n} {{ --shade: rgb(var(--up) / {0.06 + 0.115 * n:.3f}); }}" for n in range(1, 9))}
+{" ".join(f".d{n} {{ --shade: rgb(var(--down) / {0.06 + 0.115 * n:.3f}); }}" for n in range(1, 9))}
+.s0 {{ --shade: var(--wash); }} .none {{ --shade: transparent; }}
+"""
+    + """
+.plot { display: grid; grid-template-columns: 3.1rem minmax(0, 1fr); margin-top: 0.7rem; }
+.plot > svg { grid-column: 2; width: 100%; height: 16rem; display: block; overflow: hidden;
+  border-bottom: 1px solid var(--faint); }
+.plot.small { grid-template-columns: 2.5rem minmax(0, 1fr); margin-top: 0.3rem; } .plot.small > svg { height: 7.5rem; }
+.heights { position: relative; font-size: 12px; color: var(--faint); }
+.heights span { position: absolute; right: 0.45rem; transform: translateY(-50%); white-space: nowrap; }
+.plot .ticks { grid-column: 2; } .plot .ticks span:not(.last) { transform: translateX(-50%); }
+.plot path { fill: none; stroke: var(--c, var(--accent)); vector-effect: non-scaling-stroke; stroke-linejoin: round; }
+.plot .grid { stroke: var(--rule); stroke-width: 1; } .plot .level { stroke: var(--faint); stroke-dasharray: 4 3; }
+.plot .mark { stroke: var(--ink); stroke-width: 1; stroke-dasharray: 2 3; opacity: 0.7; }
+.plot .line, .plot .steps { stroke-width: 1.7; } .plot .thin { stroke-width: 0.8; opacity: 0.35; }
+.plot .dots { stroke-linecap: round; stroke-width: 5; }
+.plot .look { --c: var(--faint); stroke-width: 3; opacity: 0.6; } .plot .held-out { --c: var(--c1); }
+.plot .area { fill: var(--c); stroke: var(--paper); stroke-width: 0.6; }
+.plot .line:hover, .plot .steps:hover { stroke-width: 3; }
+.panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 17rem), 1fr)); gap: 1.5rem 1.8rem; }
+.panels figcaption { display: flex; justify-content: space-between; gap: 0.8rem; margin: 0; color: var(--ink); font-weight: 550; }
+.panels figcaption span { overflow-wrap: anywhere; }
+.panels figcaption small { font-weight: 400; color: var(--soft); font-size: 12px; white-space: nowrap; }
+.keys { display: flex; flex-wrap: wrap; gap: 0.2rem 1.3rem; font-size: 13px; margin: 0.6rem 0; }
+.keys li { display: flex; align-items: baseline; gap: 0.4rem; min-width: 0; } .keys span { overflow-wrap: anywhere; }
+.keys b { font-weight: 400; color: var(--soft); } .keys .key { flex: none; background: var(--c, var(--accent)); }
+.keys .key.held-out { --c: var(--c1); border-radius: 50%; } .keys .key.thin { opacity: 0.35; }
+.keys .key.look { --c: var(--faint); border-radius: 50%; }
+.shade { display: inline-block; width: 1.1rem; height: 0.7rem; background: var(--shade); border-radius: 2px; flex: none; }
+.shade.s0 { border: 1px solid var(--rule); }
+.trend { width: 6.5rem; height: 1.5rem; display: block; overflow: visible; }
+.trend path { fill: none; stroke: var(--accent); stroke-width: 1.4; vector-effect: non-scaling-stroke; }
+.trend .level { stroke: var(--rule); stroke-width: 1; }
+.heat { margin-top: 0.6rem; }
+.heat li, .heat .foot { display: grid; grid-template-columns: 11rem minmax(0, 1fr) 4rem; gap: 0.6rem; align-items: center;
+  line-height: 1.25rem; }
+.heat li:hover { background: var(--wash); }
+.heat .name { font-size: 12.5px; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; color: var(--soft); }
+.heat b { font-size: 12.5px; font-weight: 500; text-align: right; }
+.heat svg { width: 100%; height: 1.15rem; display: block; shape-rendering: crispEdges; }
+.heat path { fill: var(--shade); }
+.heat.square { max-width: 46rem; } .heat.square li, .heat.square .foot { grid-template-columns: 11rem minmax(0, 1fr); }
+.heat.square .foot .ticks span { transform: translateX(-50%); }
+.cosines { width: auto; } .cosines th, .cosines td { text-align: center; padding: 0.3rem 0.2rem; min-width: 2.9rem;
+  font-weight: 400; font-size: 13px; border: 1px solid var(--paper); background: var(--shade, transparent); }
+.cosines tbody th { text-align: left; padding-right: 0.8rem; min-width: 0; background: var(--paper); max-width: 14rem;
+  overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.cosines td.self { color: var(--faint); }
+.cosines .u6, .cosines .u7, .cosines .u8, .cosines .d6, .cosines .d7, .cosines .d8 { color: var(--paper); }
+@media (max-width: 56rem) {
+  .heat li, .heat .foot { grid-template-columns: 6.5rem minmax(0, 1fr) 3rem; gap: 0.4rem; }
+  .heat.square li, .heat.square .foot { grid-template-columns: 6.5rem minmax(0, 1fr); }
+  .plot > svg { height: 12rem; }
+  .cosines th, .cosines td { min-width: 2.2rem; font-size: 12px; padding: 0.25rem 0; }
+  .cosines tbody th { max-width: 6.5rem; }
+}
+"""
+)
+"""What plots, heat maps and squares of cosines look like."""
