@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
-"""How long a plan takes, and how full its rows are, beside the algorithm of others.
+"""How long a plan takes, and how full its micro-batches are, beside the algorithm of others.
 
     python benchmarks/plan.py
     python benchmarks/plan.py --lengths lengths.txt --capacity 2048 8192 --json result.json
 
-The plan of a run over a million samples of four tasks, mixed by trained tokens: what each pass holds, best-fit-decreasing into
-rows, steps. Sample lengths are log-normal, or those of a file, one number a line. Beside it stand best-fit-decreasing one sample
-at a time with a segment tree, as TRL does it: over all samples, and in windows of 1000, which is how TRL calls it.
+The plan of a run over a million samples of four tasks, mixed by trained tokens: what each pass holds and which steps it makes; and each
+step cut into micro-batches by best-fit-decreasing. Sample lengths are log-normal, or those of a file, one number a line. Beside it
+stand best-fit-decreasing one sample at a time with a segment tree, as TRL does it: over all samples, and in windows of 1000, which is
+how TRL calls it.
 
-Before anything is timed, the plan is checked: each sample is there as often as the mixture says, no row is over its capacity, and
-there are no more rows than the reference makes. Times are CPU seconds, the least of some repeats.
+Before anything is timed, the plan is checked: each sample is there as often as the mixture says, no step and no micro-batch is over its
+capacity, and the packing makes no more rows than the reference. Times are CPU seconds, the least of some repeats.
 """
 
 from __future__ import annotations
@@ -67,9 +68,10 @@ class Outcome:
     capacity: int
     samples: int
     tokens: int
-    rows: int
-    fewest_rows: int
-    """So many rows would be full to the brim; fewer there can't be."""
+    micro_batches: int
+    """Of 100 steps, each of 16 times the capacity."""
+    fewest: int
+    """So many would be full to the brim; fewer there can't be."""
     seconds: float
     """The whole plan, until the number of steps is known."""
     step_milliseconds: float
@@ -149,7 +151,7 @@ def plan_of(stores: tuple[Lengths, ...], capacity: int, rows_per_step: int = 16)
             "tasks": dict.fromkeys(SHARES, "nowhere"),
             "data": {"max_tokens": capacity, "validation": 0.0},
             "mixture": {"by": "trained_tokens", "weights": SHARES, "epochs": 1},
-            "batch": {"tokens_per_step": rows_per_step * capacity},
+            "batch": {"tokens_per_step": rows_per_step * capacity, "tokens_per_micro_batch": capacity},
             "output": "nowhere",
         }
     )
@@ -157,11 +159,15 @@ def plan_of(stores: tuple[Lengths, ...], capacity: int, rows_per_step: int = 16)
 
 
 def check(stores: tuple[Lengths, ...], capacity: int) -> tuple[int, int]:
-    """Look at a plan whose steps are single rows; gives its rows and tokens. Ends the program where something is wrong."""
-    plan = plan_of(stores, capacity, rows_per_step=1)
-    parts, row_P, _ = plan.run
-    load_R = np.bincount(row_P, weights=parts.length_P).astype(np.int64)
-    wrong = [f"rows of {load_R.min()} to {load_R.max()} tokens"] if load_R.max() > capacity or not load_R.all() else []
+    """Look at a plan; gives the micro-batches of some of its steps, and their tokens. Ends the program where something is wrong."""
+    plan = plan_of(stores, capacity)
+    parts, step_P, _ = plan.run
+    load_N = np.bincount(step_P, weights=parts.length_P).astype(np.int64)
+    wrong = (
+        [f"steps of {load_N.min()} to {load_N.max()} tokens"]
+        if load_N.max() > 16 * capacity or not load_N.all()
+        else []
+    )
     for task, store in enumerate(stores):
         mine = parts.take(parts.task_P == task)
         times_S = np.bincount(mine.sample_P, minlength=len(store.length_S))
@@ -169,13 +175,18 @@ def check(stores: tuple[Lengths, ...], capacity: int) -> tuple[int, int]:
             wrong.append(f"task {store.task}: samples that are there {times_S.min()} to {times_S.max()} times")
         if (mine.length_P != store.length_S[mine.sample_P]).any():
             wrong.append(f"task {store.task}: samples that are not whole")
+    micro_batches = tokens = 0
     for number in np.linspace(0, plan.num_steps - 1, 100).astype(int).tolist():
         step = plan.step(number)
-        if not np.array_equal(step.parts.sample_P, parts.sample_P[row_P == number]) or len(step.micro_batches) != 1:
-            wrong.append(f"step {number} does not hold row {number}")
+        loads = [int(each.length_P.sum()) for each in step.micro_batches]
+        if not np.array_equal(step.parts.sample_P, parts.sample_P[step_P == number]) or sum(loads) != load_N[number]:
+            wrong.append(f"step {number} does not hold what the plan says")
+        if max(loads) > capacity:
+            wrong.append(f"step {number} has a micro-batch of {max(loads)} tokens")
+        micro_batches, tokens = micro_batches + len(loads), tokens + sum(loads)
     if wrong:
         sys.exit(f"the plan is wrong: {'; '.join(wrong)}")
-    return len(load_R), int(load_R.sum())
+    return micro_batches, tokens
 
 
 def measure(length_S: Ints, capacity: int, args: argparse.Namespace) -> Outcome:
@@ -185,7 +196,7 @@ def measure(length_S: Ints, capacity: int, args: argparse.Namespace) -> Outcome:
     trained_S = np.ceil((length_S - 1) * rng.uniform(0.2, 0.9, len(length_S)))
     task_S = rng.integers(0, len(SHARES), len(length_S))
     stores = tuple(Lengths(name, length_S[task_S == k], trained_S[task_S == k]) for k, name in enumerate(SHARES))
-    rows, tokens = check(stores, capacity)
+    micro_batches, tokens = check(stores, capacity)
 
     seconds, plan = least(args.repeats, lambda: plan_of(stores, capacity))
     share_K = plan.trained_RK.sum(axis=0) / plan.trained_RK.sum()
@@ -203,8 +214,8 @@ def measure(length_S: Ints, capacity: int, args: argparse.Namespace) -> Outcome:
         capacity=capacity,
         samples=int(plan.mixture.bounds_RK[-1].sum()),
         tokens=tokens,
-        rows=rows,
-        fewest_rows=-(-tokens // capacity),
+        micro_batches=micro_batches,
+        fewest=-(-tokens // capacity),
         seconds=seconds,
         step_milliseconds=1000 * step_seconds / len(some),
         worst_share_error=float(np.abs(share_K / asked_K - 1).max()),
@@ -218,9 +229,9 @@ def measure(length_S: Ints, capacity: int, args: argparse.Namespace) -> Outcome:
 def show(outcome: Outcome) -> None:
     """The figures for people."""
     print(
-        f"rows of {outcome.capacity}: {outcome.samples:,} samples, {outcome.tokens:,} tokens, {outcome.rows:,} rows "
-        f"({outcome.rows - outcome.fewest_rows} more than would be full to the brim): "
-        f"{outcome.tokens / (outcome.rows * outcome.capacity):.3%} full\n"
+        f"micro-batches of {outcome.capacity}: {outcome.samples:,} samples; of 100 steps with {outcome.tokens:,} tokens, "
+        f"{outcome.micro_batches:,} ({outcome.micro_batches - outcome.fewest} more than would be full to the brim): "
+        f"{outcome.tokens / (outcome.micro_batches * outcome.capacity):.3%} full\n"
         f"  the plan {outcome.seconds:.2f} CPU s, a step's micro-batches {outcome.step_milliseconds:.2f} CPU ms; "
         f"shares of the trained tokens are within {outcome.worst_share_error:.4%}\n"
         f"  packing {outcome.packed_samples:,} samples   CPU s    / weft   full"

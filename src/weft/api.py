@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from weft.config.load import from_mapping, load
 from weft.config.resolve import resolve
-from weft.config.settings import Settings
+from weft.config.settings import BalanceSettings, Settings
 from weft.errors import ConfigError
 from weft.types import Message, ProgressHook, silent
 
@@ -40,13 +40,20 @@ SettingsLike: TypeAlias = "str | Path | Mapping[str, object] | Settings"
 
 def settings(source: SettingsLike, *overrides: str) -> Settings:
     """Settings with every default filled in. Raises ConfigError with all faults at once."""
-    from weft import balance
-
     if isinstance(source, (str, Path)):
-        return balance.check(resolve(load(source, overrides)))
+        return _balanced(resolve(load(source, overrides)))
     if overrides:
         raise ConfigError("overrides go with a settings file; change the mapping or the Settings itself")
-    return balance.check(resolve(source if isinstance(source, Settings) else from_mapping(source)))
+    return _balanced(resolve(source if isinstance(source, Settings) else from_mapping(source)))
+
+
+def _balanced(resolved: Settings) -> Settings:
+    """The settings, once it is sure that the balancing method that they name has the options that they give it."""
+    if resolved.balance == BalanceSettings():
+        return resolved
+    from weft import balance
+
+    return balance.check(resolved)
 
 
 def prepare(source: SettingsLike, *overrides: str, progress: ProgressHook = silent) -> Prepared:

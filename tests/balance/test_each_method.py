@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from pydantic import ValidationError
 
 from tests.balance.conformance import facts
 from weft.balance.balancers import by_size, coba, dwa, famo, fixed, gradnorm, selfpaced, uncertainty, uniform
-from weft.balance.method import Floats, Look, Method, NoOptions
+from weft.balance.method import Floats, Look, Method, NoOptions, TaskFacts
 
 
 def show(
@@ -258,3 +259,23 @@ class TestUncertainty:
         for step in range(1, 1001):
             method.see_training(step, np.array([1.0, 2.0, 4.0 if step % 4 == 0 else math.nan]))
         np.testing.assert_allclose(method.weights(), even([1, 1 / 2, 1 / 4]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("room", [famo, gradnorm])
+def test_a_frozen_task_no_longer_steers_the_others(room: Any) -> None:
+    """A task that rose before it was frozen must not decide for ever what the others get."""
+    tasks = TaskFacts(("slow", "fast", "gone"), np.ones(3), np.ones(3), 1000)
+    free, frozen = (room.build(tasks, room.Options()) for _ in range(2))
+    for n in range(120):
+        loss_K = np.array([0.999**n, 0.996**n, np.nan])
+        norm_K = np.array([1.0, 1.0, np.nan])
+        free.see(Look(10 * n, loss_K, norm_K))
+        if n < 20:
+            loss_K, norm_K = np.array([*loss_K[:2], 1.05**n]), np.array([1.0, 1.0, 5.0])
+            frozen.see(Look(10 * n, loss_K, norm_K))
+        else:
+            frozen.see(Look(10 * n, loss_K, norm_K, np.array([False, False, True])))
+    gives = [method.numbers().get("z", method.weights()) for method in (free, frozen)]
+    ratio = [float(give_K[0] / give_K[1]) for give_K in gives]
+    assert ratio[0] > 1.3
+    assert ratio[1] > 1.3, "the slow one has more, whatever the frozen one was like"

@@ -57,7 +57,8 @@ def test_stages_are_told_with_their_steps_and_shares(make_settings: Callable[...
     assert all(stage.steps for stage in found)
     assert found[0].shares == {"one": 1.0}
     assert found[1].shares == pytest.approx({"sums": 0.3, "chat": 0.5, "one": 0.2}, abs=0.05)
-    sections = {"mixture": {"stages": stages, "epochs": 3.0, "max_steps": 1}, "batch": {"tokens_per_step": 256}}
+    sections = {"mixture": {"stages": stages, "epochs": 3.0, "max_steps": 1}, "batch": {"samples_per_step": 8}}
+    sections["batch"]["tokens_per_step"] = None
     ends_early = make_settings(**sections)
     found = forecast(ends_early, prepare(ends_early)).stages
     assert [(stage.steps, set(stage.shares)) for stage in found] == [(1, {"one"}), (0, set()), (0, set())]

@@ -18,8 +18,8 @@ from tests.invariants.reference import randomise_adapter
 from weft.balance import check
 from weft.config.settings import Settings
 from weft.data.batches import make_batch
-from weft.errors import ConfigError
-from weft.training import engines, look
+from weft.errors import CheckpointError, ConfigError
+from weft.training import between, engines, look
 from weft.training.events import read_journal
 from weft.training.run import train
 from weft.training.setup import build
@@ -65,7 +65,8 @@ def test_looks_are_counted_in_the_ledger_and_have_the_same_rows(make_settings: C
 
 def test_a_first_look_is_the_loss_of_the_base_model_on_those_rows(make_settings: Callable[..., Settings]) -> None:
     rows = 1000  # all validation rows, so that the validation itself is the reference
-    settings = make_settings(**{**ACTIVE, "balance": {"every": 2, "rows": rows, "method": "coba"}})
+    how = {**ACTIVE, "batch": {"tokens_per_step": 1024}, "mixture": {"epochs": 16}}
+    settings = make_settings(**{**how, "balance": {"every": 2, "rows": rows, "method": "coba"}})
     train(settings)
     validations = {
         r["step"]: r["validation"]["tasks"]
@@ -173,13 +174,16 @@ def test_a_sketch_keeps_the_cosines() -> None:
     generator = torch.Generator().manual_seed(1)
     vectors = torch.randn(3, size, generator=generator)
     vectors[1] += vectors[0]
-    sketch = look._Sketch(size, torch.device("cpu"))
+    sketch = look._Sketch()
     exact, found = look._cosines(list(vectors), (0, 1, 2), 3), look._cosines([sketch(v) for v in vectors], (0, 1, 2), 3)
     assert exact[0, 1] == pytest.approx(0.707, abs=0.01)
     assert np.abs(found - exact).max() < 0.01
 
 
-def test_tasks_take_turns_where_a_look_would_cost_more_than_a_step(make_settings: Callable[..., Settings]) -> None:
+def test_tasks_take_turns_where_a_look_would_cost_more_than_a_step(
+    make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(look, "_FEW_ROWS", 50)
     settings = make_settings(
         **{**ACTIVE, "batch": {"tokens_per_step": 256}, "balance": {"every": 1, "rows": 50, "method": "coba"}}
     )
@@ -247,7 +251,8 @@ def test_the_result_is_the_best_by_the_measure_that_was_asked_for(
 ) -> None:
     how = {
         **ACTIVE,
-        "optimizer": {"lr": 2.0, "clip_norm": 0.0, "schedule": "constant"},
+        "mixture": {"epochs": 14},
+        "optimizer": {"lr": 0.1, "schedule": "constant"},
         "validate": {"every": 1},
         "save": {"every": 100, "keep": 1, "final": final},
     }
@@ -318,6 +323,9 @@ def test_sampling_follows_the_weights_and_every_sample_has_its_turn(make_setting
         ({"balance": {"method": "cobra"}}, "Did you mean 'coba'"),
         ({"balance": {"method": "coba"}}, "data.validation is 0"),
         ({"balance": {"every": 5}}, "balance.every: has no effect"),
+        ({"balance": {"rows": 5}}, "balance.rows: has no effect"),
+        ({"save": {"final": "best_macro"}}, "save.final: best_macro: needs validation rows"),
+        ({"balance": {"method": "uniform"}, "loss": {"weighting": "token"}}, "does not look at"),
         ({"validate": {"freeze_after": 3}}, "validate.freeze_after: needs validation rows"),
         ({"balance": {"method": "replay", "options": {"record": "nowhere"}}}, "no record of a run's weights"),
     ],
@@ -325,7 +333,89 @@ def test_sampling_follows_the_weights_and_every_sample_has_its_turn(make_setting
 def test_what_cannot_be_honoured_is_refused_with_a_remedy(
     make_settings: Callable[..., Settings], sections: dict[str, Any], message: str
 ) -> None:
-    settings = make_settings(**sections)
-    with pytest.raises(ConfigError, match=message):
-        check(settings)
+    with pytest.raises(ValueError, match=message):
+        check(make_settings(**sections))
+
+
+def test_looks_cut_long_rows_as_one_stream_does(make_settings: Callable[..., Settings]) -> None:
+    how = {**ACTIVE, "balance": {**ACTIVE["balance"], "method": "gradnorm"}, "batch": {"tokens_per_micro_batch": 32}}
+    how |= {"data": {"validation": 0.3, "packing": "concat", "max_tokens": 32}, "validate": {"interference": True}}
+    settings = make_settings(**how)
+    settings.output.mkdir()
+    run = build(settings, engines.build(settings.engine), silent)
+    assert max(int(parts.length_P.max()) for parts in run.looks.parts) <= 32
+    assert any(len(parts.task_P) > len(set(parts.sample_P.tolist())) for parts in run.looks.parts), "nothing was cut"
+    seen = look.look(
+        run.looks, (0, 1, 2), run.plan, settings, run.engine, run.objective, run.dtype, gradients=True, cosines=True
+    )
+    assert np.isfinite(seen.loss_K).all()
+    assert np.isfinite(seen.norm_K).all()
+
+
+def test_recomputed_activations_give_the_same_gradients_in_a_look(make_settings: Callable[..., Settings]) -> None:
+    found = []
+    for checkpointing in (False, True):
+        settings = make_settings(
+            data={"validation": 0.3},
+            model={"gradient_checkpointing": checkpointing},
+            adapter={"dropout": 0.5},
+            loss={"focal": 2.0},
+            output=str(make_settings().output) + str(checkpointing),
+        )
+        settings.output.mkdir()
+        run = build(settings, engines.build(settings.engine), silent)
+        randomise_adapter(run.objective)
+        kept: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, kept=kept: kept.append(t.numel()) or t, lambda t: t):
+            seen = look.look(
+                run.looks, (0, 1, 2), run.plan, settings, run.engine, run.objective, run.dtype, gradients=True
+            )
+        assert all(m.training for m in run.objective.modules())
+        found.append((seen.norm_K, seen.loss_K, sum(kept)))
+    for a, b in zip(found[0][:2], found[1][:2], strict=True):
+        assert a == pytest.approx(b, rel=1e-5)
+    assert found[1][2] < 0.5 * found[0][2], "what is kept for the backward pass"
+
+
+def test_a_validation_loss_that_is_not_finite_ends_nothing(
+    make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = between.validate
+
+    def spoiled(*arguments: Any) -> Any:
+        totals = honest(*arguments)
+        totals.nll_K[1] = np.nan
+        return totals
+
+    monkeypatch.setattr(between, "validate", spoiled)
+    settings = make_settings(**{**ACTIVE, "validate": {"every": 2, "freeze_after": 3}, "save": {"final": "best_macro"}})
+    result = train(settings)
+    assert result.losses_after["chat"] is None
+    assert result.losses_after["sums"] is not None
+    (frozen,) = [r["frozen"]["chat"] for r in records(settings.output, "frozen") if "chat" in r["frozen"]]
+    assert frozen["best_loss"] is None
+    assert train(settings) == result
+
+
+def test_a_replay_is_refused_where_its_record_has_changed(make_settings: Callable[..., Settings]) -> None:
+    first = make_settings(**{**ACTIVE, "balance": {**ACTIVE["balance"], "method": "tests.balance.runs:build"}})
+    train(first)
+    again = {"balance": {"method": "replay", "options": {"record": str(first.output)}}}
+    second = make_settings(**{**ACTIVE, **again, "output": str(first.output) + "-again"})
+    train(second)
+    file = first.output / "balance.jsonl"
+    file.write_text(file.read_text() + '{"step": 900, "tokens": 1, "look": {}}\n')
+    with pytest.raises(CheckpointError, match="the record that is replayed"):
+        train(second)
+    with pytest.raises(ConfigError, match="only the loss followed"):
+        check(make_settings(**{**SAMPLED, "balance": {**again["balance"], "act_on": "sampling"}}))
+
+
+def test_a_run_in_which_a_method_sees_too_little_is_told(
+    make_settings: Callable[..., Settings], caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = make_settings(**{**ACTIVE, "balance": {"method": "coba"}})
+    settings.output.mkdir()
+    with caplog.at_level(logging.INFO, "weft"):
         build(settings, engines.build(settings.engine), silent)
+    assert "too seldom for coba to act well" in caplog.text

@@ -214,3 +214,23 @@ def test_a_first_identity_is_written_whole(make: Callable[..., Settings], tmp_pa
     identity.check(tmp_path / "run", found)
     assert json.loads((tmp_path / "run" / identity.FILE).read_text("utf-8")) == json.loads(json.dumps(found))
     assert [p.name for p in (tmp_path / "run").iterdir()] == [identity.FILE]
+
+
+def test_a_setting_that_an_older_weft_did_not_have_counts_as_its_default(
+    make: Callable[..., Settings], tmp_path: Path
+) -> None:
+    settings = make()
+    prepared = prepare(settings)
+    mine = identity.describe(settings, prepared)
+    older = json.loads(json.dumps(mine))
+    del older["plan"], older["record"]
+    for key in [key for key in older["settings"] if key.startswith("balance.") and key != "balance.method"]:
+        del older["settings"][key]
+    (tmp_path / identity.FILE).write_text(json.dumps(older))
+    identity.check(tmp_path, mine, done=True)
+    with pytest.raises(CheckpointError, match="how steps are planned") as caught:
+        identity.check(tmp_path, mine)
+    assert "balance" not in str(caught.value)
+    changed = make(balance={"rows": 5})
+    with pytest.raises(CheckpointError, match="balance.rows: was 8, is 5"):
+        identity.check(tmp_path, identity.describe(changed, prepared), done=True)

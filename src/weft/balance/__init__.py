@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from weft import plugins
 from weft.balance.method import Floats, Method, TaskFacts
-from weft.config.settings import Section, Settings
+from weft.config.settings import BalanceSettings, Section, Settings
 from weft.config.words import did_you_mean, show
 from weft.errors import ConfigError
 from weft.types import JsonObject
@@ -128,7 +128,7 @@ def options_of(settings: Settings) -> Section:
 
 def check(settings: Settings) -> Settings:
     """The settings as they are, if the balancing that they ask for can be done. Raises ConfigError with all faults."""
-    faults = list(_conflicts(settings))
+    faults: list[str] = []
     try:
         wants = build(settings, _any_tasks(settings)).method.wants
         faults += _looks_conflicts(settings, wants)
@@ -142,41 +142,14 @@ def check(settings: Settings) -> Settings:
 def _any_tasks(settings: Settings) -> TaskFacts:
     """The tasks before their rows are known."""
     weight_K = np.array([task.weight for task in settings.tasks.values()])
-    return TaskFacts(tuple(settings.tasks), weight_K, np.ones(len(weight_K)), 1)
+    return TaskFacts(tuple(settings.tasks), weight_K, np.ones(len(weight_K)), 1, settings.balance.act_on)
 
 
 def _looks_conflicts(settings: Settings, wants: str) -> Iterator[str]:
     balance = settings.balance
     if wants != "nothing" and not settings.data.validation:
         yield f"balance.method: {balance.method} looks at validation rows, and data.validation is 0; raise it"
+    if wants == "nothing" and balance.rows != BalanceSettings().rows and not settings.validate_.interference:
+        yield f"balance.rows: has no effect, for nothing looks at validation rows with balance.method: {balance.method}; leave it out"
     if wants == "nothing" and balance.every:
         yield f"balance.every: has no effect, for balance.method: {balance.method} looks at no validation rows; leave it out"
-
-
-def _conflicts(settings: Settings) -> Iterator[str]:
-    """What can't be honoured together."""
-    balance, weighting, mixture = settings.balance, settings.loss.weighting, settings.mixture
-    by_task = weighting in ("task", "task_sample")
-    moves = balance.method not in ("fixed", "uniform")
-    if moves and balance.act_on in ("loss", "both") and not by_task:
-        yield (
-            f"balance.method: {balance.method} moves the tasks' weights, which loss.weighting: {weighting} does not look at; "
-            "set loss.weighting: task (or task_sample), or balance.act_on: sampling"
-        )
-    if balance.act_on == "sampling" and by_task:
-        yield (
-            f"balance.act_on: sampling: loss.weighting: {weighting} gives every task its share however often it is drawn; "
-            "set loss.weighting: token (or sample), or balance.act_on: both"
-        )
-    if balance.act_on != "loss" and (mixture.by != "trained_tokens" or mixture.stages):
-        yield (
-            f"balance.act_on: {balance.act_on} shares out the trained tokens anew in each stage; "
-            "set mixture.by: trained_tokens with mixture.weights to start from, and no mixture.stages"
-        )
-    if balance.act_on == "loss" and balance.stage_steps:
-        yield "balance.stage_steps: has no effect with balance.act_on: loss; set act_on: sampling or both"
-    asked = [f"tasks.{name}.freeze_after" for name, task in settings.tasks.items() if task.freeze_after]
-    asked += ["validate.freeze_after"] if settings.validate_.freeze_after else []
-    asked += ["validate.interference"] if settings.validate_.interference else []
-    if asked and not settings.data.validation:
-        yield f"{asked[0]}: needs validation rows, and data.validation is 0; raise it"

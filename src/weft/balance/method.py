@@ -19,6 +19,7 @@ from weft.config.settings import Section
 from weft.types import JsonObject
 
 Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 Wants: TypeAlias = Literal["nothing", "losses", "gradients"]
 
 
@@ -37,6 +38,8 @@ class TaskFacts:
     """Trained tokens of each task's training rows."""
     num_steps: int
     """Optimizer steps of the run."""
+    act_on: str = "loss"
+    """`balance.act_on`."""
 
 
 class Look(NamedTuple):
@@ -50,6 +53,8 @@ class Look(NamedTuple):
     """Mean nll per trained token; NaN for a task that is not in this look."""
     norm_K: Floats
     """Norm of that loss's gradient on all trained parameters; NaN unless the method wants gradients."""
+    frozen_K: Flags | None = None
+    """The tasks that are frozen, which are in no look any more and must not steer the others; None: no task is."""
 
 
 class Method(Protocol):
@@ -88,6 +93,10 @@ class Method(Protocol):
         ...
 
 
+LEAST = 1e-6
+"""No method makes a weight smaller, beside a mean of 1: a weight of 0 means that a task is frozen."""
+
+
 def softmax(score_K: Floats) -> Floats:
     """exp(score) / Σ exp(score) over the entries that are finite; 0 elsewhere."""
     known_K = np.isfinite(score_K)
@@ -104,4 +113,4 @@ def weighted(tasks: TaskFacts, omega_K: Floats) -> Floats:
     scaled_K = np.ones(len(omega_K))
     if known_K.any() and omega_K[known_K].sum() > 0:
         scaled_K[known_K] = omega_K[known_K] * known_K.sum() / omega_K[known_K].sum()
-    return tasks.weight_K * scaled_K
+    return tasks.weight_K * np.maximum(scaled_K, LEAST)

@@ -122,6 +122,12 @@ class Translation:
         target[name] = value
         self.names[setting] = key
 
+    def value(self, setting: str) -> object:
+        """What a setting of a section was set to; None where it wasn't."""
+        section, _, name = setting.partition(".")
+        found = self.settings.get(section)
+        return found.get(name) if isinstance(found, dict) else None
+
     def refuse(self, key: str, message: str) -> None:
         """Note that `key` can't be honoured."""
         self.faults.append(Fault(key, message))
@@ -392,7 +398,7 @@ def _stopping(mapping: Mapping[str, object], to: Translation) -> None:
     stops = mapping.get("early_stopping", True)
     if not isinstance(stops, bool):
         to.refuse("early_stopping", f"{show(stops)} is not true or false")
-    elif stops:
+    elif stops and to.value("data.validation"):  # over there, too, nothing stops early without validation rows
         to.put("validate.stop_after", mapping.get("early_stopping_stall_num", 5), "early_stopping_stall_num")
     limit = mapping.get("saving_limit")
     if limit is None:

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
+from weft.config.balancing import balance_conflicts
+
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, strict=False)
@@ -331,6 +333,7 @@ def _conflicts(settings: Settings) -> list[str]:
             "batch.samples_per_step: data.packing: concat makes one stream of all samples; set batch.tokens_per_step instead"
         )
     faults += _mixture_conflicts(settings.mixture, settings.tasks)
+    faults += balance_conflicts(settings)
     faults += [
         f"tasks.{name}: a task's name is letters, digits, '_', '-' and '.' (at most 100), for it names files"
         for name in settings.tasks

@@ -15,6 +15,14 @@ from weft.data.mixture import stages_of
 from weft.data.plan import Plan, make_plan
 from weft.data.prepare import Prepared, tokenizer_folder
 
+FILES = (
+    *("settings.yaml", "run.json", "environment.json", "metrics.jsonl", "ledger.jsonl", "balance.jsonl"),
+    *("checkpoints/", "final/", "curves.png"),
+)
+DRAWN_LATER = (
+    "balance.act_on: what is drawn follows the weights as they move, stage by stage; rows, shares and times seen are those of the weights "
+    "that the run starts with"
+)
 SHARE_TOLERANCE = 0.005
 """How far a share of the trained tokens may be from what was asked, as a part of it."""
 
@@ -102,17 +110,14 @@ def forecast(settings: Settings, prepared: Prepared) -> Forecast:
     return Forecast(
         tasks=tasks,
         stages=_stages(plan),
-        warnings=missed_shares(plan),
+        warnings=missed_shares(plan) if settings.balance.act_on == "loss" else [DRAWN_LATER],
         steps=plan.num_steps,
         tokens_per_step=float(np.mean([step.parts.length_P.sum() for step in first])),
         micro_batches_per_step=float(np.mean([len(step.micro_batches) for step in first])),
         parameters=parameters,
         trained_parameters=trained,
         memory=_memory(settings, parameters, trained),
-        files=[
-            str(settings.output / name)
-            for name in ("settings.yaml", "metrics.jsonl", "ledger.jsonl", "checkpoints/", "final/", "curves.png")
-        ],
+        files=[str(settings.output / name) for name in FILES],
     )
 
 

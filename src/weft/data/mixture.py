@@ -68,15 +68,22 @@ class Mixture:
         return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
 
     def samples(self, number: int) -> tuple[Ints, Ints]:
-        """The samples of one pass in their shuffled order: (task_S, index_S within the task's training samples)."""
-        tasks, indexes = [], []
+        """The samples of one pass in their order: (task_S, index_S within the task's training samples).
+
+        Every task is spread evenly over the pass: of its n samples, one lies at a random place in each n-th part of it.
+
+            a task of 12   a  a a  a  a  a a   a a  a  a a
+            a task of 3       b         b            b
+        """
+        chance = np.random.default_rng(stable_seed(self.seed, "mix", number))
+        tasks, indexes, places = [], [], []
         for task in range(len(self.sizes_K)):
             part = self.stream(task, int(self.bounds_RK[number, task]), int(self.bounds_RK[number + 1, task]))
             tasks.append(np.full(len(part), task, dtype=np.int64))
             indexes.append(part)
-        task_S, index_S = np.concatenate(tasks), np.concatenate(indexes)
-        order = np.random.default_rng(stable_seed(self.seed, "mix", number)).permutation(len(task_S))
-        return task_S[order], index_S[order]
+            places.append((np.arange(len(part)) + chance.random(len(part))) / max(1, len(part)))
+        order = np.argsort(np.concatenate(places), kind="stable")
+        return np.concatenate(tasks)[order], np.concatenate(indexes)[order]
 
     def extended(self, trained: Sequence[Floats], share_K: Floats, tokens: float) -> Mixture:
         """The same with one more pass of about so many trained tokens, shared out anew; `trained` as in `plan_mixture`.

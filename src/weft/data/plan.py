@@ -1,12 +1,13 @@
 """The plan: which samples are in optimizer step n, and how they are cut into micro-batches. A pure function, nothing is drawn.
 
-    passes ─► rows of max_tokens (best-fit-decreasing) ─► steps of tokens_per_step ─► micro-batches ─► ranks
-              or: steps of samples_per_step ────────────┘
+    passes ─► steps of up to tokens_per_step, or of samples_per_step ─► micro-batches (best-fit-decreasing) ─► ranks
+              or: one stream cut into rows of max_tokens, tokens_per_step of them a step
 
 What is *in* a step depends on the settings, the seed and the data alone. How it is *cut* (tokens per micro-batch, padding or
 packing, number of ranks) never changes what is in it, nor therefore its gradient. Position in a run is one integer.
 
-A pass is laid into rows by itself, so no row holds samples of two passes or stages; steps go on across the borders of passes.
+A pass spreads every task evenly (`Mixture.samples`), so a step holds of each task about what its size lets it have; steps go on across
+the borders of passes. A *row* is what steps are counted in: a whole step, a sample, or max_tokens of the stream.
 Where sampling follows the tasks' weights, passes are added while training (`Plan.extended`): the plan is then a function of the
 settings and the shares that were recorded, pass by pass.
 Suffixes: P parts, R rows (or passes, where a name says so), K tasks, A all samples of all tasks, one task after another.
@@ -23,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weft.config.settings import Settings
-from weft.data.mixture import Mixture, plan_mixture, stable_seed, stages_of
+from weft.data.mixture import Mixture, plan_mixture, stages_of
 from weft.data.packing import best_fit_decreasing, in_order, next_fit, padded_groups
 from weft.data.prepare import Prepared
 from weft.data.store import Store
@@ -31,6 +32,9 @@ from weft.errors import DataError
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+
+PLAN_VERSION = 2
+"""Counts up when the same settings give other steps than before: a run that was begun can't go on with those."""
 
 
 class Parts(NamedTuple):
@@ -58,11 +62,15 @@ class Parts(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """All rows of a run: row r holds parts `begin_R[r]` to `begin_R[r + 1]` and belongs to pass `pass_R[r]`."""
+    """All rows of a run: row r holds parts `begin_R[r]` to `begin_R[r + 1]`; part p comes from pass `pass_P[p]`."""
 
     parts: Parts
     begin_R: Ints
-    pass_R: Ints
+    pass_P: Ints
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.begin_R) - 1
 
 
 def join(parts: Sequence[Parts]) -> Parts:
@@ -94,6 +102,7 @@ class Growing(NamedTuple):
     """What a plan whose passes are added while training keeps of the one that the settings alone would give."""
 
     num_steps: int
+    steps_of_mixture: int
     tokens_per_pass: float
     """Trained tokens of a pass, of all tasks together."""
 
@@ -117,28 +126,32 @@ class Plan:
     @cached_property
     def _layout(self) -> Layout:
         """Every row of the run, pass after pass."""
-        found, counts, passes = [], [np.zeros(1, dtype=np.int64)], []
-        for number in range(self.mixture.num_passes):
-            parts, count_R = self._rows(number)
-            found.append(parts)
-            counts.append(count_R)
-            passes.append(np.full(len(count_R), number, dtype=np.int64))
-        if not found:
-            return Layout(Parts.none(), counts[0], np.zeros(0, dtype=np.int64))
-        return Layout(join(found), np.cumsum(np.concatenate(counts)), np.concatenate(passes))
+        passes = [self._pass(number) for number in range(self.mixture.num_passes)]
+        return self._laid_out(Layout(Parts.none(), np.zeros(1, dtype=np.int64), Parts.none().task_P), passes, 0)
 
-    def _rows(self, number: int) -> tuple[Parts, Ints]:
-        """A pass laid into rows: its parts, row after row, and how many each row has."""
-        settings, parts = self.settings, self._pass(number)
+    def _laid_out(self, before: Layout, passes: Sequence[Parts], first: int) -> Layout:
+        """A layout with more passes behind it, of which the first is number `first`; a step that was not full is filled up."""
+        settings = self.settings
+        parts, counts = join([before.parts, *passes]), [len(p.task_P) for p in passes]
+        pass_P = np.concatenate([before.pass_P, np.repeat(np.arange(first, first + len(passes)), counts)])
         if settings.batch.samples_per_step:
-            return parts, np.ones(len(parts.task_P), dtype=np.int64)
-        if settings.data.packing == "concat":
-            return concatenated(parts, settings.max_tokens)
-        return packed(parts, settings.max_tokens, stable_seed(settings.seed, "rows", number))
+            return Layout(parts, np.arange(len(parts.task_P) + 1), pass_P)
+        if settings.data.packing != "concat":
+            return Layout(parts, _filled(parts.length_P, settings.tokens_per_step, before.begin_R), pass_P)
+        found = [before.parts]
+        begin, rows = int(before.begin_R[-1]), [before.begin_R]
+        number_P = [before.pass_P]
+        for number, each in enumerate(passes, first):
+            pieces, count_R = concatenated(each, settings.max_tokens)
+            found.append(pieces)
+            rows.append(begin + np.cumsum(count_R))
+            begin = int(rows[-1][-1]) if len(count_R) else begin
+            number_P.append(np.full(len(pieces.task_P), number))
+        return Layout(join(found), np.concatenate(rows), np.concatenate(number_P))
 
     def reaches(self, number: int) -> bool:
         """Whether all rows of a step are laid out; always so where the plan doesn't grow."""
-        return not self.growing or len(self._layout.pass_R) >= (number + 1) * self.rows_per_step
+        return not self.growing or self._layout.num_rows > (number + 1) * self.rows_per_step
 
     def extended(self, share_K: Floats) -> Plan:
         """A growing plan with one more pass, of which each task has its share of the trained tokens."""
@@ -147,13 +160,8 @@ class Plan:
         longer = replace(self, mixture=mixture)
         kept = ("train_samples", "rows_per_step", "validation", "_first_K", "_length_A", "_trained_A", "train_trained")
         longer.__dict__.update({name: self.__dict__[name] for name in kept if name in self.__dict__})
-        parts, count_R = longer._rows(mixture.num_passes - 1)
-        before = self._layout
-        longer.__dict__["_layout"] = Layout(
-            join([before.parts, parts]),
-            np.concatenate([before.begin_R, before.begin_R[-1] + np.cumsum(count_R)]),
-            np.concatenate([before.pass_R, np.full(len(count_R), mixture.num_passes - 1, dtype=np.int64)]),
-        )
+        number = mixture.num_passes - 1
+        longer.__dict__["_layout"] = self._laid_out(self._layout, [longer._pass(number)], number)
         return longer
 
     @cached_property
@@ -163,7 +171,10 @@ class Plan:
 
     @cached_property
     def rows_per_step(self) -> int:
-        return self.settings.batch.samples_per_step or max(1, self.settings.tokens_per_step // self.settings.max_tokens)
+        settings = self.settings
+        if settings.data.packing == "concat":
+            return max(1, settings.tokens_per_step // settings.max_tokens)
+        return settings.batch.samples_per_step or 1
 
     @cached_property
     def num_steps(self) -> int:
@@ -176,8 +187,8 @@ class Plan:
     def steps_of_mixture(self) -> int:
         """The steps that all epochs together would take, were there no max_steps."""
         if self.growing:
-            return self.growing.num_steps
-        return -(-len(self._layout.pass_R) // self.rows_per_step)
+            return self.growing.steps_of_mixture
+        return -(-self._layout.num_rows // self.rows_per_step)
 
     @property
     def epochs(self) -> float:
@@ -192,22 +203,21 @@ class Plan:
         rows = self._rows_of_step(number)
         begin_R = self._layout.begin_R[rows.start : rows.stop + 1]
         parts = self._layout.parts.take(slice(int(begin_R[0]), int(begin_R[-1])))
-        row_P = np.repeat(np.arange(len(begin_R) - 1), np.diff(begin_R))
         if spent_K is not None and not spent_K.all():
-            kept = np.flatnonzero(spent_K[parts.task_P])
-            parts, row_P = parts.take(kept), row_P[kept]
+            parts = parts.take(np.flatnonzero(spent_K[parts.task_P]))
         capacity, packing = self.settings.tokens_per_micro_batch, self.settings.data.packing
-        return Step(number, parts, tuple(cut(parts, capacity, packing, row_P)) if parts else ())
+        return Step(number, parts, tuple(cut(parts, capacity, packing)) if parts else ())
 
     def stage_of_step(self, number: int) -> int:
-        """The stage, from 0, of a step's first row: a step that reaches into the next stage still counts to the one before."""
-        return int(self.mixture.stage_R[self._layout.pass_R[self._rows_of_step(number).start]])
+        """The stage, from 0, of a step's first part: a step that reaches into the next stage still counts to the one before."""
+        layout = self._layout
+        return int(self.mixture.stage_R[layout.pass_P[layout.begin_R[self._rows_of_step(number).start]]])
 
     def _rows_of_step(self, number: int) -> slice:
         if not 0 <= number < self.num_steps:
             raise IndexError(f"there is no step {number}; the run has {self.num_steps}")
         first = number * self.rows_per_step
-        return slice(first, min(first + self.rows_per_step, len(self._layout.pass_R)))
+        return slice(first, min(first + self.rows_per_step, self._layout.num_rows))
 
     @property
     def mean_tokens_per_step(self) -> float:
@@ -217,10 +227,10 @@ class Plan:
     @cached_property
     def run(self) -> tuple[Parts, Ints, Ints]:
         """All parts of all steps in their order, and each one's step and pass."""
-        everything, begin_R, pass_R = self._layout
-        num_rows = min(self.num_steps * self.rows_per_step, len(pass_R))
+        everything, begin_R, pass_P = self._layout
+        num_rows = min(self.num_steps * self.rows_per_step, self._layout.num_rows)
         row_P = np.repeat(np.arange(num_rows), np.diff(begin_R[: num_rows + 1]))
-        return everything.take(slice(int(begin_R[num_rows]))), row_P // self.rows_per_step, pass_R[row_P]
+        return everything.take(slice(len(row_P))), row_P // self.rows_per_step, pass_P[: len(row_P)]
 
     @cached_property
     def steps_with_task_K(self) -> Ints:
@@ -329,45 +339,37 @@ def start_plan(whole: Plan, shares: Sequence[Sequence[float]]) -> Plan:
     empty = replace(
         mixture, bounds_RK=mixture.bounds_RK[:1], stage_R=mixture.stage_R[:0], share_RK=mixture.share_RK[:0]
     )
-    plan = replace(whole, mixture=empty, growing=Growing(whole.num_steps, tokens))
+    plan = replace(whole, mixture=empty, growing=Growing(whole.num_steps, whole.steps_of_mixture, tokens))
     for share_K in shares:
         plan = plan.extended(np.array(share_K))
     return plan
 
 
-def cut(parts: Parts, capacity: int, packing: str, row_P: Ints | None = None) -> list[Parts]:
-    """A step's parts as micro-batches of at most `capacity` tokens (padding counted with packing: padding).
-
-    `row_P`: the row of each part, ascending. Rows that are already well filled are put together as they are; samples are laid anew
-    only where that gives fewer micro-batches.
-    """
+def cut(parts: Parts, capacity: int, packing: str) -> list[Parts]:
+    """A step's parts as micro-batches of at most `capacity` tokens (padding counted with packing: padding)."""
     if packing == "padding":
         group_P = padded_groups(parts.length_P, capacity)
     elif packing == "concat":
         group_P = next_fit(parts.length_P, capacity)
     else:
-        group_P = _fewest(parts.length_P, capacity, row_P)
+        group_P = best_fit_decreasing(parts.length_P, capacity)
     order = in_order(group_P)
     borders = np.flatnonzero(np.diff(group_P[order])) + 1
     return [parts.take(index) for index in np.split(order, borders)]
 
 
-def _fewest(length_P: Ints, capacity: int, row_P: Ints | None) -> Ints:
-    """The micro-batch of each part: whole rows side by side, or samples laid anew, whichever makes fewer."""
-    if row_P is not None:
-        whole_P = next_fit(np.bincount(row_P, weights=length_P).astype(np.int64), capacity)[row_P]
-        if whole_P[-1] < -(-int(length_P.sum()) // capacity):
-            return whole_P
-    anew_P = best_fit_decreasing(length_P, capacity)
-    return anew_P if row_P is None or anew_P.max() < whole_P[-1] else whole_P
+def _filled(length_P: Ints, capacity: int, begin_R: Ints) -> Ints:
+    """Where each row begins, and the last one ends, if each takes the next parts up to `capacity` tokens.
 
-
-def packed(parts: Parts, capacity: int, seed: int) -> tuple[Parts, Ints]:
-    """Whole samples in as few rows as best-fit-decreasing finds, the rows in random order; and how many parts each row has."""
-    row_P = best_fit_decreasing(parts.length_P, capacity)
-    num_rows = int(row_P.max()) + 1 if len(row_P) else 0
-    place_P = np.random.default_rng(seed).permutation(num_rows)[row_P]
-    return parts.take(in_order(place_P)), np.bincount(place_P, minlength=num_rows)
+    `begin_R`: rows that are known already; the last of them is filled up, for it may have been cut short.
+    """
+    reached_P = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(length_P)])
+    begins = begin_R[:-1].tolist() or [0]
+    while True:
+        end = int(np.searchsorted(reached_P, reached_P[begins[-1]] + capacity, side="right")) - 1
+        begins.append(max(end, min(begins[-1] + 1, len(length_P))))
+        if begins[-1] >= len(length_P):
+            return np.array(begins, dtype=np.int64)
 
 
 def concatenated(parts: Parts, capacity: int) -> tuple[Parts, Ints]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -27,7 +28,7 @@ def look_at_tasks(run: Run) -> None:
         run.looks, tasks, run.plan, run.settings, run.engine, run.objective, run.dtype, gradients=wants_gradients
     )
     run.look_seconds += seen.seconds
-    balance.method.see(Look(step, seen.loss_K, seen.norm_K))
+    balance.method.see(Look(step, seen.loss_K, seen.norm_K, frozen_K))
     if run.ledger:
         run.ledger.write({"step": step, "looked_at": run.plan.names(seen.rows)})
     if run.balance_record:
@@ -67,8 +68,9 @@ def validate_tasks(run: Run) -> bool:
     if state.step == 0:  # the base model is no result of this run
         return False
     before = state.lives.protected(settings)
-    state.lives.see(state.step, losses_by_task(totals, run.tasks), totals.loss)
-    _freeze(run)
+    losses = losses_by_task(totals, run.tasks)
+    state.lives.see(state.step, losses, totals.loss)
+    _freeze(run, losses)
     best = state.lives.best.get("loss")
     state.stalled = 0 if best and best["step"] == state.step else state.stalled + 1
     if settings.validate_.stop_after and state.stalled >= settings.validate_.stop_after:
@@ -77,7 +79,7 @@ def validate_tasks(run: Run) -> bool:
     return state.lives.protected(settings) != before
 
 
-def _freeze(run: Run) -> None:
+def _freeze(run: Run, losses: Mapping[str, float]) -> None:
     """Freeze the tasks whose patience is at its end; where none is left, the run ends."""
     state, balance = run.state, run.balance
     told = {}
@@ -85,11 +87,12 @@ def _freeze(run: Run) -> None:
         if name not in balance.frozen:
             balance.frozen.add(name)
             life = state.lives.tasks[name]
-            told[name] = {"best_step": life["best_step"], "best_loss": _number(life["best_loss"])}
+            told[name] = {"best_step": life["best_step"], "best_loss": life["best_loss"], "loss": _number(losses[name])}
+            best = "not a number" if life["best_loss"] is None else f"{life['best_loss']:.4f}"
             logger.info(
-                "step %d: task %s is frozen: its validation loss was best at step %d (%.4f) and has not improved %d times in a row; "
+                "step %d: task %s is frozen: its validation loss was best at step %d (%s) and has not improved %d times in a row; "
                 "its rows are not spent any more",
-                *(state.step, name, life["best_step"], life["best_loss"], life["stalled"]),
+                *(state.step, name, life["best_step"], best, life["stalled"]),
             )
     if told and run.balance_record:
         run.balance_record.write({"step": state.step, "frozen": told})

@@ -174,5 +174,11 @@ def load(place: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> Pr
 
 def read_progress(place: Path) -> Progress:
     """Where a run was when it wrote a checkpoint."""
-    record = json.loads((place / "state.json").read_text("utf-8"))
-    return Progress(**{**record, "lives": Lives(**record["lives"])})
+    try:
+        record = json.loads((place / "state.json").read_text("utf-8"))
+        return Progress(**{**record, "lives": Lives(**record["lives"])})
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{place}: was written by another version of weft, and can't be gone on from ({error}); "
+            "finish the run with that version, or train again into another output"
+        ) from error

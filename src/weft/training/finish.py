@@ -66,7 +66,9 @@ def _card(run: Run) -> str:
     lines = []
     for name in run.tasks:
         values = [record["tasks"][name]["loss"] for record in records if name in record["tasks"]]
-        before_after = f"{values[0]:.4f} | {values[-1]:.4f}" if values else "– | –"
+        before_after = (
+            " | ".join("–" if v is None else f"{v:.4f}" for v in (values[0], values[-1])) if values else "– | –"
+        )
         lines.append(f"| {name} | {before_after} |")
     kind = "LoRA adapter" if run.settings.adapter.kind == "lora" else "model"
     table = "\n".join(lines)

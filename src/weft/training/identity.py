@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from weft.balance.balancers import replay
 from weft.config.settings import Settings
 from weft.data.keys import digest
+from weft.data.plan import PLAN_VERSION
 from weft.data.prepare import Prepared
 from weft.errors import CheckpointError
-from weft.files import write_json
+from weft.files import sha256, write_json
 from weft.models.load import compute_dtype, pick_device
 from weft.types import JsonObject
 
@@ -49,15 +51,26 @@ def describe(settings: Settings, prepared: Prepared) -> JsonObject:
         },
         "dtype": str(compute_dtype(settings.model, pick_device(settings.engine.device))),
         "order": [*settings.tasks],
+        "plan": PLAN_VERSION,
         "data": data,
         "template": prepared.template.fingerprint,
         "tokenizer": prepared.tokenizer.fingerprint,
         "base": {**weights},
+        "record": _record(settings),
     }
 
 
-def check(folder: Path, identity: JsonObject) -> None:
-    """Write the identity into a new run's folder, or compare it with the one there. Raises CheckpointError with the differences."""
+def _record(settings: Settings) -> str | None:
+    """The fingerprint of the record that a run replays."""
+    balance = settings.balance
+    return sha256(replay.file_of(str(balance.options["record"]))) if balance.method == "replay" else None
+
+
+def check(folder: Path, identity: JsonObject, done: bool = False) -> None:
+    """Write the identity into a new run's folder, or compare it with the one there. Raises CheckpointError with the differences.
+
+    A setting that the run's weft did not have yet counts as its default. `done`: no step is left, so how steps are planned is no matter.
+    """
     file = folder / FILE
     if not file.is_file():
         temporary = folder / f"{FILE}.part"
@@ -71,6 +84,9 @@ def check(folder: Path, identity: JsonObject) -> None:
             f"{file}: not readable as JSON ({error}); this folder can't be resumed, choose another output"
         ) from error
     old, new = _flat(before), _flat(json.loads(json.dumps(identity)))
+    old = {f"settings.{name}": value for name, value in _defaults(new).items()} | old
+    if done:
+        old["plan"] = new["plan"]
     if any(
         old.get(key) != new.get(key) for key in ("template", "tokenizer")
     ):  # then every store has another name: not news
@@ -86,6 +102,14 @@ def check(folder: Path, identity: JsonObject) -> None:
             + "\n".join(differences)
             + "\nUndo the change, or set output to another folder."
         )
+
+
+def _defaults(new: dict[str, Any]) -> dict[str, Any]:
+    """The default of every setting that has one, by its flat name, of the tasks that there are."""
+    tasks = new["order"]
+    plain = Settings.model_validate({"model": {"base": "-"}, "tasks": dict.fromkeys(tasks, "-"), "output": "-"})
+    flat = _flat(plain.model_dump(mode="json"))
+    return {k: v for k, v in flat.items() if f"settings.{k}" in new and k != "model.base" and not k.endswith(".path")}
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -104,7 +128,13 @@ def _is_free(key: str, settings: Settings) -> bool:
 
 def _name(key: str) -> str:
     room, _, rest = key.partition(".")
-    words = {"data": f"data of task {rest}", "base": f"base model file {rest}", "order": "order of the tasks"}
+    words = {
+        "record": "the record that is replayed",
+        "plan": "how steps are planned (weft's own version of it)",
+        "data": f"data of task {rest}",
+        "base": f"base model file {rest}",
+        "order": "order of the tasks",
+    }
     return rest if room == "settings" else words.get(room, room)
 
 

@@ -16,7 +16,8 @@ MEASURE_OF = {"best": "loss", "best_macro": "macro", "best_worst": "worst"}
 class TaskLife(TypedDict):
     """One task, as the checkpoint keeps it."""
 
-    best_loss: float
+    best_loss: float | None
+    """None as long as no loss was a finite number."""
     best_step: int
     stalled: int
     """Validations since the best."""
@@ -40,9 +41,9 @@ class Lives:
     def see(self, step: int, losses: Mapping[str, float], objective: float) -> None:
         """A validation after `step` steps."""
         for name, loss in losses.items():
-            life = self.tasks.get(name)
-            if life is None or loss < life["best_loss"]:
-                self.tasks[name] = TaskLife(best_loss=loss, best_step=step, stalled=0)
+            life = self.tasks.setdefault(name, TaskLife(best_loss=None, best_step=step, stalled=-1))
+            if math.isfinite(loss) and (life["best_loss"] is None or loss < life["best_loss"]):
+                life["best_loss"], life["best_step"], life["stalled"] = loss, step, 0
             else:
                 life["stalled"] += 1
         for name, value in measures(losses, objective).items():

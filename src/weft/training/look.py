@@ -20,7 +20,7 @@ from weft.balance.method import Floats
 from weft.config.settings import Settings
 from weft.data.batches import make_batch
 from weft.data.mixture import stable_seed
-from weft.data.plan import Parts, Plan, Step, cut, join
+from weft.data.plan import Parts, Plan, Step, concatenated, cut, join
 from weft.training.engines import Engine
 from weft.training.evaluate import losses_of
 from weft.training.step import Accumulator
@@ -28,13 +28,15 @@ from weft.training.step import Accumulator
 COST = 0.02
 """The share of a run's time that looks may take, where `balance.every` doesn't say how often they are."""
 
-_FORWARD, _GRADIENT = 0.4, 1.5
+_FORWARD, _GRADIENT = 0.5, 2.0
 """What a token of a look costs, beside one of a training step."""
 
+_PIECE = 1 << 22
 _EXACT_NUMBERS = 1 << 28
 """Gradients of all tasks are compared as they are up to so many numbers together; above that, through a sketch."""
 
 _SKETCH = 1 << 18
+_FEW_ROWS = 2
 
 
 class Seen(NamedTuple):
@@ -80,8 +82,13 @@ class Looks:
 
 def plan_looks(settings: Settings, plan: Plan, wants: str, tokens_per_step: float) -> Looks:
     """The looks of a run: a pure function of settings and data."""
-    parts = tuple(_rows_of(settings, plan, task) for task in range(len(plan.stores)))
-    tokens_K = [int(p.length_P.sum()) for p in parts]
+    rows = settings.balance.rows
+    while True:  # fewer rows of each task, before tasks must take turns
+        parts = tuple(_rows_of(settings, plan, task, rows) for task in range(len(plan.stores)))
+        tokens_K = [int(p.length_P.sum()) for p in parts]
+        if rows <= _FEW_ROWS or sum(tokens_K) <= tokens_per_step:
+            break
+        rows = max(_FEW_ROWS, rows // 2)
     most, load = max([tokens_per_step, *tokens_K]), 0.0
     turns: list[list[int]] = []
     for task in np.random.default_rng(stable_seed(settings.seed, "looks")).permutation(len(parts)).tolist():
@@ -99,14 +106,15 @@ def plan_looks(settings: Settings, plan: Plan, wants: str, tokens_per_step: floa
     return Looks(settings.balance.every or max(1, math.ceil(cost / (COST * tokens_per_step))), looks.parts, looks.turns)
 
 
-def _rows_of(settings: Settings, plan: Plan, task: int) -> Parts:
+def _rows_of(settings: Settings, plan: Plan, task: int, rows: int) -> Parts:
     """A task's rows in every look: of its validation rows that train anything, those with the smallest hashes."""
     store = plan.stores[task]
     sample_S = store.split("validation", settings.data.validation, settings.data.test)
     sample_S = sample_S[store.trained_S[sample_S] > 0]
-    sample_S = np.sort(sample_S[np.argsort(store.hash_S[sample_S], kind="stable")[: settings.balance.rows]])
+    sample_S = np.sort(sample_S[np.argsort(store.hash_S[sample_S], kind="stable")[:rows]])
     length_S = store.length_S[sample_S]
-    return Parts(np.full(len(sample_S), task), sample_S, np.zeros_like(length_S), length_S)
+    parts = Parts(np.full(len(sample_S), task), sample_S, np.zeros_like(length_S), length_S)
+    return concatenated(parts, settings.max_tokens)[0] if settings.data.packing == "concat" and parts else parts
 
 
 def look(
@@ -150,10 +158,10 @@ def _gradients(
     num_tasks = len(looks.parts)
     parameters = [p for _, p in sorted(objective.named_parameters()) if p.requires_grad]
     size = sum(p.numel() for p in parameters)
-    sketch = _Sketch(size, engine.device) if cosines and size * len(seen) > _EXACT_NUMBERS else None
+    sketch = _Sketch() if cosines and size * len(seen) > _EXACT_NUMBERS else None
     loss_K, norm_K, found = np.full(num_tasks, np.nan), np.full(num_tasks, np.nan), []
     training = objective.training
-    objective.eval()
+    _without_dropout(objective)
     for task in seen:
         micro_batches = cut(looks.parts[task], settings.tokens_per_micro_batch, "pack")
         factor = 1.0 / float(plan.trained_P(looks.parts[task]).sum())
@@ -178,6 +186,14 @@ def _gradients(
     return loss_K, norm_K, _cosines(found, seen, num_tasks) if cosines else None
 
 
+def _without_dropout(objective: nn.Module) -> None:
+    """Evaluation mode, but layers that recompute their activations go on doing so: else a look would take more memory than a step."""
+    objective.eval()
+    for module in objective.modules():
+        if getattr(module, "gradient_checkpointing", False):
+            module.training = True
+
+
 def _cosines(gradients: Sequence[Tensor], seen: Sequence[int], num_tasks: int) -> Floats:
     """The cosine of every two gradients; NaN where one of them is nothing."""
     unit = torch.stack([gradient / gradient.norm() for gradient in gradients])
@@ -187,13 +203,15 @@ def _cosines(gradients: Sequence[Tensor], seen: Sequence[int], num_tasks: int) -
 
 
 class _Sketch:
-    """A count sketch: cosines of sketches are those of the vectors, give or take 1/√(its size) (arXiv 0902.2206)."""
+    """A count sketch: cosines of sketches are those of the vectors, give or take 1/√(its size) (arXiv 0902.2206).
 
-    def __init__(self, size: int, device: torch.device) -> None:
-        generator = torch.Generator().manual_seed(0)
-        self._place_G = torch.randint(_SKETCH, (size,), generator=generator).to(device)
-        self._sign_G = (torch.randint(2, (size,), generator=generator) * 2 - 1).to(device, torch.int8)
+    Places and signs are drawn anew each time, piece by piece, from one seed: they would take more memory than the gradient.
+    """
 
     def __call__(self, gradient_G: Tensor) -> Tensor:
-        empty = torch.zeros(_SKETCH, device=gradient_G.device)
-        return empty.index_add_(0, self._place_G, gradient_G * self._sign_G)
+        sketch = torch.zeros(_SKETCH, device=gradient_G.device)
+        generator = torch.Generator().manual_seed(0)
+        for piece in gradient_G.split(_PIECE):
+            drawn = torch.randint(2 * _SKETCH, (len(piece),), generator=generator).to(gradient_G.device)
+            sketch.index_add_(0, drawn // 2, piece * (drawn % 2 * 2 - 1))
+        return sketch

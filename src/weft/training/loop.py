@@ -62,6 +62,7 @@ def train_step(run: Run, number: int) -> dict[str, Any]:
         run.ledger.write({"step": number + 1, "samples": run.plan.names(step.parts)})
     if not step.parts:
         run.balance.method.see_training(number + 1, np.full(len(run.tasks), np.nan))
+        tell_weights(run, number + 1)
         return {"step": number + 1, "loss": None, "tasks": {}, "lr": lr, "grad_norm": None, "skipped": ALL_FROZEN}
     totals = gradients(run, step, weight_K)
     norm = float(run.engine.clip(run.objective, run.settings.optimizer.clip_norm))
@@ -96,8 +97,7 @@ def train_step(run: Run, number: int) -> dict[str, Any]:
     }
     if not finite:
         record["skipped"] = "the loss or the gradient is not finite"
-    if run.balance.method.wants == "nothing" and not run.looks.every:
-        tell_weights(run, number + 1)
+    tell_weights(run, number + 1)
     return record
 
 
@@ -139,12 +139,13 @@ def _watch(run: Run, finite: bool, norm: float, loss: float) -> None:
 
 
 def _draw_anew(run: Run) -> None:
-    """One more pass of the plan, shared out by the weights as they are now."""
+    """One more pass of the plan, shared out by the weights as they are now; recorded with the first step that takes from it."""
     share_K = run.balance.next_shares(base_shares(run.settings))
     run.plan = run.plan.extended(share_K)
     if run.balance_record:
         shares = dict(zip(run.tasks, share_K.tolist(), strict=True))
-        run.balance_record.write({"step": run.state.step, "pass": run.plan.mixture.num_passes - 1, "shares": shares})
+        number = run.plan.mixture.num_passes - 1
+        run.balance_record.write({"step": run.state.step + 1, "pass": number, "shares": shares})
 
 
 def base_shares(settings: Settings) -> Floats:

@@ -27,8 +27,9 @@ class RunResult:
     folder: Path
     final: Path
     steps: int
-    losses_before: dict[str, float]
-    losses_after: dict[str, float]
+    losses_before: dict[str, float | None]
+    """None where a loss was not a finite number."""
+    losses_after: dict[str, float | None]
 
 
 def train(settings: Settings, progress: ProgressHook = silent) -> RunResult:
@@ -59,14 +60,14 @@ def _run_in_this_process(settings: Settings, progress: ProgressHook) -> None:
 def _with_engine(settings: Settings, engine: Engine, progress: ProgressHook) -> None:
     try:
         if is_done(settings.output):
-            check_identity(settings, engine, progress)
+            check_identity(settings, engine, progress, done=True)
             return
         run = build(settings, engine, progress if engine.rank == 0 else silent)
         train_loop(run, progress if engine.rank == 0 else silent)
         if engine.rank == 0:
             finish(run)
         engine.barrier()
-        for stream in (run.metrics, run.ledger, run.tensorboard):
+        for stream in (run.metrics, run.ledger, run.balance_record, run.tensorboard):
             if stream:
                 stream.close()
     finally:

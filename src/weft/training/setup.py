@@ -35,6 +35,9 @@ from weft.training.optim import build_optimizer
 from weft.training.state import Run
 from weft.types import ProgressHook
 
+FEW_LOOKS = 10
+"""Fewer looks at a task in a run are told: no slope comes of so few."""
+
 _OURS = {
     "run.json",
     "run.json.part",
@@ -89,7 +92,7 @@ def build(settings: Settings, engine: Engine, progress: ProgressHook) -> Run:
     prepared.refuse_preferences()
     plan = make_plan(settings, prepared)
     if engine.rank == 0:
-        for missed in missed_shares(plan):
+        for missed in missed_shares(plan) if settings.balance.act_on == "loss" else ():
             logger.warning("%s", missed)
         _write_settings(folder, settings)
         (folder / "checkpoints").mkdir(exist_ok=True)
@@ -115,7 +118,7 @@ def build(settings: Settings, engine: Engine, progress: ProgressHook) -> Run:
     if place:
         logger.info("going on at step %d of %d", state.step, plan.num_steps)
     if main:
-        _tell_balance(settings, weights, looks)
+        _tell_balance(settings, weights, looks, plan.num_steps)
         if not (folder / environment.FILE).is_file():
             files.write_json(folder / environment.FILE, environment.describe(engine.device, engine.ranks))
     return Run(
@@ -149,10 +152,11 @@ def facts_of(plan: Plan) -> TaskFacts:
         weight_K=np.array([settings.tasks[store.task].weight for store in plan.stores]),
         trained_K=np.array([trained_S.sum() for trained_S in plan.train_trained]),
         num_steps=plan.num_steps,
+        act_on=settings.balance.act_on,
     )
 
 
-def _tell_balance(settings: Settings, weights: balance.Balance, looks: Looks) -> None:
+def _tell_balance(settings: Settings, weights: balance.Balance, looks: Looks, num_steps: int) -> None:
     """The formula in use, and what it looks at."""
     method = settings.balance.method
     told = (
@@ -162,6 +166,13 @@ def _tell_balance(settings: Settings, weights: balance.Balance, looks: Looks) ->
     if looks.every:
         turns = f", {len(looks.turns)} in turn" if len(looks.turns) > 1 else ""
         told += f"; looks at {looks.rows} validation rows ({looks.tokens} tokens{turns}) every {looks.every} steps"
+    each = looks.every * len(looks.turns)
+    if looks.every and num_steps < FEW_LOOKS * each:
+        logger.warning(
+            "balance: in %d steps every task is looked at %d times after the start (every %d steps): too seldom for %s to act well; set "
+            "balance.every lower, at more cost, or balance.method: fixed",
+            *(num_steps, num_steps // each, each, method),
+        )
     formula = FORMULAS[settings.loss.weighting]
     if settings.loss.focal:
         formula += f", each nll times (1 - p) ** {settings.loss.focal:g}"
@@ -187,11 +198,11 @@ def build_objective(settings: Settings, device: torch.device, dtype: torch.dtype
     return objective.train()
 
 
-def check_identity(settings: Settings, engine: Engine, progress: ProgressHook) -> Prepared:
-    """The prepared data, once it is sure that the folder is new or holds this very run."""
+def check_identity(settings: Settings, engine: Engine, progress: ProgressHook, done: bool = False) -> Prepared:
+    """The prepared data, once it is sure that the folder is new or holds this very run. `done`: the run has come to its end."""
     prepared = _prepare_once(settings, engine, progress)
     if engine.rank == 0:
-        identity.check(settings.output, identity.describe(settings, prepared))
+        identity.check(settings.output, identity.describe(settings, prepared), done)
     return prepared
 
 

@@ -12,6 +12,7 @@ Suffixes: K tasks, N looks of the window.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import cast
 
@@ -58,7 +59,8 @@ class Coba:
     _first_K: Floats
     _curves: Curves
     _alphas: list[tuple[int, Floats]]
-    _logits: list[float]
+    _num_looks: int
+    _log_sum: float
     _sum_max: float
     _omega_K: Floats
     _numbers: dict[str, float | Floats]
@@ -108,10 +110,11 @@ class Coba:
         """
         if not self._options.df:
             return _HALF
-        t = len(self._logits) + 1
+        self._num_looks += 1
         self._sum_max += abs(alpha_max)
-        self._logits.append(-self._options.tau * alpha_max / (self._sum_max / t + still))
-        return min(1.0, t * float(softmax(np.array(self._logits))[-1]))
+        logit = -self._options.tau * alpha_max / (self._sum_max / self._num_looks + still)
+        self._log_sum = float(np.logaddexp(self._log_sum, logit)) if self._num_looks > 1 else logit
+        return min(1.0, self._num_looks * math.exp(logit - self._log_sum))
 
     def see_training(self, step: int, loss_K: Floats) -> None:
         return None
@@ -124,7 +127,8 @@ class Coba:
             "first": pack(self._first_K),
             "curves": self._curves.state(),
             "alphas": [[step, pack(alpha_K)] for step, alpha_K in self._alphas],
-            "logits": list(self._logits),
+            "num_looks": self._num_looks,
+            "log_sum": self._log_sum,
             "sum_max": self._sum_max,
             "omega": pack(self._omega_K),
             "numbers": {n: v if isinstance(v, float) else pack(v) for n, v in self._numbers.items()},
@@ -137,7 +141,8 @@ class Coba:
         self._curves.load_state(cast(JsonObject, state.get("curves", {})))
         alphas = cast("list[tuple[int, list[float | None]]]", state.get("alphas", []))
         self._alphas = [(step, np.array(alpha_K, dtype=np.float64)) for step, alpha_K in alphas]
-        self._logits = list(cast("list[float]", state.get("logits", [])))
+        self._num_looks = int(cast(int, state.get("num_looks", 0)))
+        self._log_sum = float(cast(float, state.get("log_sum", 0.0)))
         self._sum_max = float(cast(float, state.get("sum_max", 0.0)))
         self._omega_K = unpack(state, "omega", nothing_K)
         numbers = cast("dict[str, float | list[float]]", state.get("numbers", {}))

@@ -61,6 +61,8 @@ class Famo:
         self._rate_K = np.where(again_K, fell_K, self._rate_K)
         self._log_K = np.where(seen_K, log_K, self._log_K)
         self._look_K = np.where(seen_K, self._num_looks, self._look_K)
+        if look.frozen_K is not None:
+            self._rate_K = np.where(look.frozen_K, np.nan, self._rate_K)
         self._step()
 
     def _step(self) -> None:

@@ -60,6 +60,8 @@ class GradNorm:
         self._first_K = np.where(np.isfinite(self._first_K), self._first_K, np.maximum(loss_K, LEAST_LOSS))
         self._rate_K = np.where(np.isfinite(loss_K), loss_K / self._first_K, self._rate_K)
         self._norm_K = np.where(np.isfinite(norm_K), norm_K, self._norm_K)
+        if look.frozen_K is not None:
+            self._norm_K = np.where(look.frozen_K, np.nan, self._norm_K)
         known_K = self._known_K
         if known_K.any() and self._norm_K[known_K].mean() > 0:
             omega_K = np.maximum(self._moved()[known_K], _LEAST)

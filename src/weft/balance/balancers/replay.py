@@ -17,6 +17,7 @@ from pydantic import Field
 from weft.balance.method import Floats, Look, TaskFacts, Wants
 from weft.config.settings import Section
 from weft.errors import ConfigError
+from weft.log import logger
 from weft.types import JsonObject
 
 
@@ -54,12 +55,17 @@ class Replay:
         self._step = int(str(state.get("step", 0)))
 
 
+def file_of(record: str) -> Path:
+    """The file that `record` names."""
+    given = Path(record).expanduser()
+    return given / "balance.jsonl" if given.is_dir() else given
+
+
 def build(tasks: TaskFacts, options: Options) -> Replay:
     """Raises ConfigError where there is no record, or one of other tasks."""
-    given = Path(options.record).expanduser()
-    file = given / "balance.jsonl" if given.is_dir() else given
+    file = file_of(options.record)
     try:
-        lines = [json.loads(line) for line in file.read_bytes().splitlines()]
+        lines = [json.loads(line) for line in file.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
         found = {int(line["step"]): line["weights"] for line in lines if "weights" in line}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
@@ -69,6 +75,16 @@ def build(tasks: TaskFacts, options: Options) -> Replay:
         theirs = ", ".join(found.get(0, {})) or "none from the first step on"
         raise ConfigError(
             f"balance.options.record: {file} holds weights of {theirs}; this run's tasks are {', '.join(tasks.names)}"
+        )
+    drawn = any("pass" in line for line in lines)
+    if drawn != (tasks.act_on != "loss"):
+        raise ConfigError(
+            f"balance.act_on: {tasks.act_on}, but in the run of {file} {'sampling' if drawn else 'only the loss'} followed the weights; "
+            f"set act_on as it was there ({'sampling or both' if drawn else 'loss'})"
+        )
+    if tasks.num_steps > 1 and not (file.parent / "final").is_dir():
+        logger.warning(
+            "the run of %s has not ended (it has no final/): after its last line, its last weights stay", file
         )
     steps = sorted(found)
     return Replay(steps, np.array([[float(found[step][name]) for name in tasks.names] for step in steps]))

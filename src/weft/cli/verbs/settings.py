@@ -15,11 +15,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from weft.config.load import load, to_yaml
+    from weft import api
+    from weft.config.load import to_yaml
     from weft.config.reference import reference
-    from weft.config.resolve import resolve
 
     if args.reference == bool(args.file):
         args.usage_error("name either a settings FILE or --reference")
-    print(reference() if args.reference else to_yaml(resolve(load(args.file, args.overrides))), end="")
+    print(reference() if args.reference else to_yaml(api.settings(args.file, *args.overrides)), end="")
     return 0

@@ -35,11 +35,15 @@ def run(args: argparse.Namespace) -> int:
     print_table(
         f"{result.folder}: {result.steps} steps",
         ["task", "validation loss before", "after"],
-        [[name, f"{before:.4f}", f"{result.losses_after[name]:.4f}"] for name, before in result.losses_before.items()],
+        [[name, _loss(before), _loss(result.losses_after.get(name))] for name, before in result.losses_before.items()],
     )
     merge = f", weft merge {result.folder} OUT" if (result.final / "adapter_config.json").is_file() else ""
     print(f"curves: {result.folder / 'curves.png'}\nnext: weft chat {result.folder}{merge}")
     return 0
+
+
+def _loss(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
 
 
 def _print_forecast(forecast: Forecast, console: Console) -> None:
