@@ -50,7 +50,9 @@ def test_a_pass_holds_what_the_plan_takes(make_settings: MakeSettings, mixture: 
         assert x.pass_samples == (task_P == k).sum()
         assert x.pass_tokens == length_P[task_P == k].sum()
         assert x.pass_trained_tokens == pytest.approx(trained_P[task_P == k].sum())
-    assert found.utilisation == pytest.approx(length_P.sum() / (found.pass_rows * settings.max_tokens))
+    assert found.micro_batches == sum(len(plan.step(n).micro_batches) for n in range(plan.num_steps))
+    room = found.micro_batches * settings.tokens_per_micro_batch
+    assert found.utilisation == pytest.approx(length_P.sum() / room)
 
 
 def test_the_record_is_json(make_settings: MakeSettings) -> None:

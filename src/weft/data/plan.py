@@ -298,7 +298,7 @@ class Plan:
 
     @cached_property
     def validation(self) -> list[Parts]:
-        """All validation samples, cut into micro-batches; the same whatever the packing of training is."""
+        """All validation samples, cut into micro-batches. What becomes of a sample doesn't depend on the others."""
         data = self.settings.data
         found = []
         for task, store in enumerate(self.stores):
@@ -307,7 +307,7 @@ class Plan:
             found.append(Parts(np.full(len(sample_S), task), sample_S, np.zeros_like(sample_S), length_S))
         parts = join(found)
         if data.packing == "concat":
-            parts, _ = concatenated(parts, self.settings.max_tokens)
+            parts = shortened(parts, self.settings.max_tokens)
         return cut(parts, self.settings.tokens_per_micro_batch, "pack") if parts else []
 
 
@@ -370,6 +370,15 @@ def _filled(length_P: Ints, capacity: int, begin_R: Ints) -> Ints:
         begins.append(max(end, min(begins[-1] + 1, len(length_P))))
         if begins[-1] >= len(length_P):
             return np.array(begins, dtype=np.int64)
+
+
+def shortened(parts: Parts, capacity: int) -> Parts:
+    """The same parts, those of more than `capacity` tokens in pieces of so many and a rest."""
+    num_pieces_P = -(-parts.length_P // capacity)
+    part = np.repeat(np.arange(len(num_pieces_P)), num_pieces_P)
+    nth = np.arange(len(part)) - np.repeat(np.cumsum(num_pieces_P) - num_pieces_P, num_pieces_P)
+    start_P = parts.start_P[part] + nth * capacity
+    return Parts(parts.task_P[part], parts.sample_P[part], start_P, np.minimum(start_P + capacity, parts.stop_P[part]))
 
 
 def concatenated(parts: Parts, capacity: int) -> tuple[Parts, Ints]:

@@ -20,7 +20,7 @@ from weft.balance.method import Floats
 from weft.config.settings import Settings
 from weft.data.batches import make_batch
 from weft.data.mixture import stable_seed
-from weft.data.plan import Parts, Plan, Step, concatenated, cut, join
+from weft.data.plan import Parts, Plan, Step, cut, join, shortened
 from weft.training.engines import Engine
 from weft.training.evaluate import losses_of
 from weft.training.step import Accumulator
@@ -114,7 +114,7 @@ def _rows_of(settings: Settings, plan: Plan, task: int, rows: int) -> Parts:
     sample_S = np.sort(sample_S[np.argsort(store.hash_S[sample_S], kind="stable")[:rows]])
     length_S = store.length_S[sample_S]
     parts = Parts(np.full(len(sample_S), task), sample_S, np.zeros_like(length_S), length_S)
-    return concatenated(parts, settings.max_tokens)[0] if settings.data.packing == "concat" and parts else parts
+    return shortened(parts, settings.max_tokens) if settings.data.packing == "concat" else parts
 
 
 def look(

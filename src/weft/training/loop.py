@@ -59,7 +59,7 @@ def train_step(run: Run, number: int) -> dict[str, Any]:
     step = run.plan.step(number, spent_K=weight_K > 0)
     lr = learning_rate(run.settings.optimizer, number, run.plan.num_steps)
     if run.ledger:
-        run.ledger.write({"step": number + 1, "samples": run.plan.names(step.parts)})
+        run.ledger.write({"step": number + 1, **_ledger_line(run, step)})
     if not step.parts:
         run.balance.method.see_training(number + 1, np.full(len(run.tasks), np.nan))
         tell_weights(run, number + 1)
@@ -136,6 +136,15 @@ def _watch(run: Run, finite: bool, norm: float, loss: float) -> None:
             "step 1: the gradient is exactly zero: nothing would ever learn. Are any weights trainable (adapter), and do the samples have "
             "trained tokens (`weft data show`)?"
         )
+
+
+def _ledger_line(run: Run, step: Step) -> dict[str, list[str]]:
+    """The samples that begin in a step; and apart, those of which the stream brings a further piece."""
+    begun_P = step.parts.start_P == 0
+    found = {"samples": run.plan.names(step.parts.take(np.flatnonzero(begun_P)))}
+    if not begun_P.all():
+        found["continued"] = run.plan.names(step.parts.take(np.flatnonzero(~begun_P)))
+    return found
 
 
 def _draw_anew(run: Run) -> None:

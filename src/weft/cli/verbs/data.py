@@ -180,9 +180,8 @@ def _print_stats(found: Stats) -> None:
     ]
     headings = ["task", "training", "validation", "test", "a pass takes", "of samples", "tokens", "of trained tokens"]
     print_table("splits, and one pass over the mixture", headings, mixture)
-    if found.pass_rows:
-        full = f"{100 * found.utilisation:.1f} % of their slots hold a token"
-        print(f"a pass is packed into {found.pass_rows:,} rows of {found.max_tokens:,} tokens; {full}")
+    if found.micro_batches:
+        print(f"the micro-batches of the first steps are {100 * found.utilisation:.1f} % full, and no slot is empty")
 
 
 def _print_ledger(prepared: Prepared) -> None:

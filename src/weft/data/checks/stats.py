@@ -9,7 +9,6 @@ import numpy as np
 
 from weft.config.settings import Settings
 from weft.data.checks.found import Ints, flats
-from weft.data.packing import best_fit_decreasing, utilisation
 from weft.data.plan import Plan, make_plan
 from weft.data.prepare import Prepared
 from weft.data.store import Store, read_rejects
@@ -26,6 +25,10 @@ class Histogram:
 
     edges: list[int]
     counts: list[int]
+
+
+_STEPS = 50
+"""So many steps are cut into micro-batches, to see how full they are."""
 
 
 @dataclass(frozen=True)
@@ -72,16 +75,16 @@ class Stats:
 
     tasks: list[TaskStats]
     max_tokens: int
-    pass_rows: int
-    """Rows of max_tokens that a pass is packed into; 0 where it is not packed."""
+    micro_batches: int
+    """Micro-batches of the first steps; 0 where samples are not packed."""
     utilisation: float
-    """The share of those rows' slots that hold a token."""
+    """How full they are, on average. A micro-batch that isn't full is shorter: nothing is filled up."""
     padding_share: float
     """The share of slots that padding would take, were each sample laid into a row of the pass's longest."""
 
     def record(self) -> JsonObject:
         """For machines."""
-        found: JsonObject = {"max_tokens": self.max_tokens, "pass_rows": self.pass_rows}
+        found: JsonObject = {"max_tokens": self.max_tokens, "micro_batches": self.micro_batches}
         found |= {"utilisation": self.utilisation, "padding_share": self.padding_share}
         found["tasks"] = {task.task: {**asdict(task), "trained_share": task.trained_share} for task in self.tasks}
         return found
@@ -101,14 +104,13 @@ def stats(settings: Settings, prepared: Prepared, progress: ProgressHook = silen
         length_S[mine] = store.length_S[samples]
         tasks.append(_task(settings, prepared, store, samples))
     progress(Progress("stats", num_tasks, num_tasks))
-    packed = len(length_S) > 0 and settings.data.packing == "pack"
-    row_S = best_fit_decreasing(length_S, settings.max_tokens) if packed else np.zeros(0, dtype=np.int64)
+    packed = _packed(plan) if plan and settings.data.packing == "pack" else np.zeros(0, dtype=np.int64)
     rectangle = int(length_S.max()) * len(length_S) if len(length_S) else 0
     return Stats(
         tasks,
         settings.max_tokens,
-        int(row_S.max()) + 1 if packed else 0,
-        utilisation(length_S, row_S, settings.max_tokens) if packed else 1.0,
+        len(packed),
+        float(packed.sum()) / (len(packed) * settings.tokens_per_micro_batch) if len(packed) else 1.0,
         1 - float(length_S.sum()) / rectangle if rectangle else 0.0,
     )
 
@@ -118,6 +120,12 @@ def _plan(settings: Settings, prepared: Prepared) -> Plan | None:
         return make_plan(settings, prepared)
     except DataError:  # there is nothing to train on, which others report
         return None
+
+
+def _packed(plan: Plan) -> Ints:
+    """The tokens of each micro-batch of the first steps."""
+    steps = (plan.step(number) for number in range(min(plan.num_steps, _STEPS)))
+    return np.array([int(parts.length_P.sum()) for step in steps for parts in step.micro_batches])
 
 
 def _first_pass(plan: Plan) -> tuple[Ints, Ints]:

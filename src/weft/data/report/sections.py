@@ -50,8 +50,8 @@ def heading(settings: Settings, prepared: Prepared, stats: Stats, checks: Sequen
         ("trained tokens", number(trained), f"{percent(trained / tokens) if tokens else '0 %'} of all"),
         (
             "packing",
-            f"{100 * stats.utilisation:.1f} %" if stats.pass_rows else settings.data.packing,
-            "of slots used" if stats.pass_rows else "",
+            f"{100 * stats.utilisation:.1f} %" if stats.micro_batches else settings.data.packing,
+            "full micro-batches" if stats.micro_batches else "",
         ),
     ]
     facts = [
@@ -211,9 +211,8 @@ def mixture(stats: Stats, settings: Settings) -> Markup:
     ]
     heads = [("task", "t"), ("samples", "t"), ("tokens", "t"), ("trained tokens", "t"), ("rows seen", "num")]
     packed = (
-        f" It is packed into {stats.pass_rows:,} rows of {stats.max_tokens:,} tokens, of whose slots "
-        f"{100 * stats.utilisation:.1f} % hold a token."
-        if stats.pass_rows
+        f" The micro-batches of the first steps are {100 * stats.utilisation:.1f} % full; what is not full is shorter."
+        if stats.micro_batches
         else ""
     )
     return el(
