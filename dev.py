@@ -57,7 +57,7 @@ def test() -> None:
 
 
 def lint() -> None:
-    places = ["src", "tests", "benchmarks", "examples", "dev.py"]
+    places = ["src", "tests", "benchmarks", "examples", "experiments", "dev.py"]
     _run([str(COMMANDS / "ruff"), "format", "--check", *places])
     _run([str(COMMANDS / "ruff"), "check", *places])
     _run([str(COMMANDS / "mypy")])
