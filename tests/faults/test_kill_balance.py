@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import random
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ from tests.faults.runs import fork, wait, witness
 from weft import plugins
 from weft.balance import PACKAGE
 from weft.config.settings import Settings
+from weft.training.events import Journal
 from weft.training.run import train
 from weft.types import Progress
 
@@ -59,6 +62,38 @@ def test_killed_and_resumed_where_sampling_follows(make_settings: Callable[..., 
     balance = {**ACTIVE["balance"], "method": "tests.balance.runs:build", "act_on": act_on, "stage_steps": 2}
     weighting = {"loss": {"weighting": "token" if act_on == "sampling" else "task"}}
     _killed_and_resumed(make_settings(), make_settings, **{**SAMPLED, **weighting, "balance": balance})
+
+
+def test_killed_between_any_two_lines_of_its_journals(make_settings: Callable[..., Settings]) -> None:
+    balance = {**ACTIVE["balance"], "method": "tests.balance.runs:build", "act_on": "sampling", "stage_steps": 2}
+    sections = {**SAMPLED, "balance": balance, "save": {"every": 2}}
+    root = make_settings().output
+    undisturbed = make_settings(output=str(root / "a" / "run"), **sections)
+    train(undisturbed)
+    expected = witness(undisturbed.output)
+    lines = sum(len((undisturbed.output / name).read_bytes().splitlines()) for name in JOURNALS)
+    chance = random.Random(4)
+    for kill in range(6):
+        disturbed = make_settings(output=str(root / f"b{kill}" / "run"), **sections)
+        last = chance.randrange(4, lines - 1)
+        assert wait(fork(lambda run=disturbed, last=last: _train_killed_at_line(run, last))) == -signal.SIGKILL
+        assert wait(fork(lambda run=disturbed: train(run))) == 0
+        assert witness(disturbed.output) == expected, f"killed after line {last} of {lines}"
+
+
+JOURNALS = ("metrics.jsonl", "ledger.jsonl", "balance.jsonl")
+
+
+def _train_killed_at_line(settings: Settings, last: int) -> None:
+    honest, count = Journal.write, itertools.count(1)
+
+    def write(journal: Journal, record: Any) -> None:
+        honest(journal, record)
+        if next(count) == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Journal.write = write  # type: ignore[method-assign]  # in a fork of its own
+    train(settings)
 
 
 def test_killed_and_resumed_where_tasks_freeze(make_settings: Callable[..., Settings]) -> None:
