@@ -38,6 +38,7 @@ VALIDATE_EVERY = 20
 TOKENS_PER_STEP = 2048
 LARGE = 4
 """How many times as many tokens a step the larger steps have."""
+IN_LARGE = ("token mean", "task mean", "even drawing", "local 1", "local 8")
 
 
 @dataclass(frozen=True)
@@ -112,10 +113,11 @@ def settings_of(options: Options, name: str, seed: int, sections: Mapping[str, M
     return run_settings(task_files(options), output, seed, **{**shared, **sections, "mixture": mixture})
 
 
-def run(options: Options, name: str, seed: int) -> dict[str, Any]:
-    """A method's curve."""
+def run(options: Options, name: str, seed: int, large: bool = False) -> dict[str, Any]:
+    """A method's curve; `large`: in as many steps of LARGE times as many tokens."""
     method = METHODS[name]
-    settings = settings_of(options, name, seed, method.sections)
+    sections = {**method.sections, "batch": {"tokens_per_step": TOKENS_PER_STEP * (LARGE if large else 1)}}
+    settings = settings_of(options, f"large {name}" if large else name, seed, sections)
     if method.local:
         return kept_curve(settings, lambda settings: read_curve(train_local(settings, method.local)))
     return kept_curve(settings)
@@ -159,12 +161,6 @@ def token_shares(options: Options) -> dict[str, dict[str, float]]:
     }
 
 
-def run_large(options: Options, name: str, seed: int) -> dict[str, Any]:
-    """A method's curve in as many, larger steps."""
-    sections = {**METHODS[name].sections, "batch": {"tokens_per_step": LARGE * TOKENS_PER_STEP}}
-    return kept_curve(settings_of(options, f"large {name}", seed, sections))
-
-
 def measure(options: Options) -> Iterator[dict[str, Any]]:
     """All runs, the plain methods first; gives what is there after each group of them."""
     seeds = range(1, options.seeds + 1)
@@ -192,8 +188,8 @@ def measure(options: Options) -> Iterator[dict[str, Any]]:
             results["alone"][way][task] = [run_alone(options, task, seed, tokens) for seed in seeds]
     yield results
     for seed in seeds:
-        for name in () if options.quick else PLAIN[:3]:
-            results["large"].setdefault(name, []).append(run_large(options, name, seed))
+        for name in () if options.quick else IN_LARGE:
+            results["large"].setdefault(name, []).append(run(options, name, seed, large=True))
     yield results
 
 

@@ -152,10 +152,13 @@ def large(results: Mapping[str, Any]) -> str:
     runs: Runs = results["large"]
     if not runs:
         return ""
+    pairs = (("task mean", REFERENCE), ("even drawing", REFERENCE), ("even drawing", "task mean"))
+    pairs += (("local 1", "task mean"), ("local 8", "task mean"))
     lines = [
         f"- {m} against {other}: macro mean {against(results, m, other, runs='large')}, "
         f"worst task {against(results, m, other, 'worst', 'large')}, rarest {against(results, m, other, 'rare', 'large')}."
-        for m, other in (("task mean", REFERENCE), ("even drawing", REFERENCE), ("even drawing", "task mean"))
+        for m, other in pairs
+        if m in runs
     ]
     told = "\n".join(lines)
     return f"""## Larger steps
@@ -176,6 +179,9 @@ def conclusion(results: Mapping[str, Any]) -> str:
     def vs(method: str, reference: str, measure: str = "macro") -> str:
         return against(results, method, reference, measure)
 
+    def large_vs(method: str, reference: str, measure: str = "macro") -> str:
+        return against(results, method, reference, measure, "large")
+
     adaptive = "\n".join(f"  - {m}: {vs(m, 'task mean')}." for m in runs if m in ADAPTIVE)
     return f"""## What follows
 
@@ -183,11 +189,12 @@ def conclusion(results: Mapping[str, Any]) -> str:
   {vs("task mean", REFERENCE)}, its worst task {vs("task mean", REFERENCE, "worst")}, the rarest
   {vs("task mean", REFERENCE, "rare")}. What it does to the gradient is exact ([gradient_share](gradient_share.md)), but in small
   steps a rare task's whole weight falls on the one or two samples that are there, or on none: {rare} is in
-  {results["tasks"][rare]["steps"]:.0%} of the steps.
+  {results["tasks"][rare]["steps"]:.0%} of the steps. In steps four times as large the macro mean is {large_vs("task mean", REFERENCE)}.
 - **Drawing evenly.** With every task drawn for as many trained tokens the macro mean is {vs("even drawing", REFERENCE)} against
   the token mean, and {vs("even drawing", "task mean")} against the exact task mean. The rows of {rare} are then seen
   {results["tasks"][rare]["seen_evenly"]:.1f} times instead of {results["tasks"][rare]["seen"]:.1f}; a longer run would come to overfit
-  them. On resampling against reweighting under stochastic gradients see arXiv 2009.13447.
+  them. On resampling against reweighting under stochastic gradients see arXiv 2009.13447. In steps four times
+  as large: {large_vs("even drawing", REFERENCE)} and {large_vs("even drawing", "task mean")}.
 - **Milder weights in the loss.** By size (the square root of trained tokens): macro mean {vs("by size", REFERENCE)} against the
   token mean, {vs("by size", "task mean")} against the task mean; rarest task {vs("by size", REFERENCE, "rare")} and
   {vs("by size", "task mean", "rare")}.
@@ -196,7 +203,9 @@ def conclusion(results: Mapping[str, Any]) -> str:
 - **Balancing within micro-batches** of 1, 2 and 8 samples against the exact task mean: macro {vs("local 1", "task mean")},
   {vs("local 2", "task mean")}, {vs("local 8", "task mean")}; rarest task {vs("local 1", "task mean", "rare")},
   {vs("local 2", "task mean", "rare")}, {vs("local 8", "task mean", "rare")}. What is lower there is no merit of balancing: it is the
-  sample mean or near it, whatever weights are set.
+  sample mean or near it, whatever weights are set. In steps four times as large: macro {large_vs("local 1", "task mean")} for
+  micro-batches of 1, {large_vs("local 8", "task mean")} for those of 8; rarest task {large_vs("local 1", "task mean", "rare")} and
+  {large_vs("local 8", "task mean", "rare")}.
 - The methods that move weights on the loss, macro mean against the exact task mean that they start from:
 {adaptive}
 
