@@ -131,6 +131,18 @@ def test_looks_are_told_with_what_they_cost(tmp_path: Path) -> None:
     assert "share of the time10.0 %" in Page(page([folder])).text
 
 
+def test_shares_asked_for_are_drawn_from_the_first_step_on(tmp_path: Path) -> None:
+    made = Made(tasks=FORTY, steps=40)
+    folder = write_run(tmp_path / "run", made)
+    lines = [{"step": 1, "pass": 0, "shares": dict.fromkeys(FORTY, 1 / 40)}]
+    write_lines(folder / "balance.jsonl", lines)
+    written = page([folder])
+    strip = written[written.index("Shares asked for by task and step") :]
+    assert [kind for kind, _ in zip(re.findall(r'<path d="[^"]*" class="([^"]*)"', strip), FORTY, strict=False)] == [
+        "u8"
+    ] * 40, "no cell of which nothing is known"
+
+
 def test_a_small_square_of_cosines_holds_the_numbers_and_a_large_one_the_neighbours(tmp_path: Path) -> None:
     made = Made()
     last = [line["interference"] for line in balance(made) if "interference" in line][-1]

@@ -62,6 +62,31 @@ def test_the_mean_and_the_worst_are_worked_out_where_an_older_journal_lacks_them
     assert all(v.worst_loss == max(loss_of(made, t, v.step) for t in made.tasks) for v in other)
 
 
+def test_the_worst_task_is_one_whose_loss_is_not_finite(tmp_path: Path, made: Made) -> None:
+    folder = write_run(tmp_path / "run", made)
+    lines = metrics(made)
+    for line in lines:
+        if "validation" in line and line["step"] == 20:
+            line["validation"]["tasks"]["translate"]["loss"] = None
+    write_lines(folder / "metrics.jsonl", lines)
+    found = {v.step: v for v in read_run(folder).validations}
+    assert found[20].worst_task == "translate"
+    assert math.isnan(found[20].worst_loss)
+    assert found[30].worst_loss == max(loss_of(made, task, 30) for task in made.tasks)
+
+
+def test_shares_are_in_force_from_the_step_before_the_first_that_takes_of_them(tmp_path: Path) -> None:
+    """The lines name the first step of each pass; of passes that begin in one step, the last is what the next steps take from."""
+    folder = write_run(tmp_path / "run")
+    lines = [
+        {"step": step, "pass": number, "shares": {"sql": share, "chat": 1 - share}}
+        for number, (step, share) in enumerate([(1, 0.1), (9, 0.2), (9, 0.3), (9, 0.4), (17, 0.5)])
+    ]
+    write_lines(folder / "balance.jsonl", lines)
+    found = read_run(folder).shares
+    assert [(x.step, x.number, x.shares["sql"]) for x in found] == [(0, 0, 0.1), (8, 3, 0.4), (16, 4, 0.5)]
+
+
 def test_weights_looks_and_freezes_are_those_of_the_journal(run: RunRecord, made: Made) -> None:
     lines = balance(made)
     for task in run.tasks:

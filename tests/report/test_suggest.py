@@ -15,6 +15,8 @@ from weft.cli import main as cli
 from weft.config.load import load
 from weft.config.resolve import resolve
 from weft.config.settings import Settings
+from weft.data.plan import make_plan
+from weft.data.prepare import prepare
 from weft.errors import CheckpointError, ConfigError
 from weft.report.suggest import Suggested, Suggestions, as_yaml, suggest, write
 from weft.training.run import train
@@ -152,6 +154,90 @@ def test_stages_and_sampling_by_weights_are_left_alone(model_folder: Callable[[s
     apart = {one.tasks: one.settings.mixture.stages for one in found.runs}
     assert [stage.weights for stage in apart["noise",]] == [{"noise": 1.0}], "a stage without any of its tasks goes"
     assert len(apart["sums", "words"]) == 1
+
+
+SWEEPING: dict[str, dict[str, object]] = {
+    "weights of the tasks have no effect": {"loss": {"weighting": "token"}},
+    "a stage gives tasks the weight 0": {
+        "mixture": {
+            "stages": [
+                {"by": "weight", "weights": {"noise": 1.0, "sums": 0.0, "words": 0.0}},
+                {"by": "weight", "weights": {"sums": 1.0, "words": 1.0}},
+            ]
+        }
+    },
+    "a record is replayed": {"balance": {"method": "replay"}},
+}
+
+
+@pytest.mark.parametrize("parted", [False, True])
+@pytest.mark.parametrize("case", SWEEPING)
+def test_what_is_suggested_can_be_honoured(
+    model_folder: Callable[[str], Path], tmp_path: Path, case: str, parted: bool
+) -> None:
+    sections = dict(SWEEPING[case])
+    if "balance" in sections:
+        recorded = three_tasks(model_folder("llama"), tmp_path, mixture={"epochs": 1})
+        sections = {
+            "balance": {"method": "replay", "options": {"record": str(recorded.output)}},
+            "mixture": {"epochs": 1},
+            "output": str(tmp_path / "again"),
+        }
+    settings = three_tasks(model_folder("llama"), tmp_path, **sections)
+    rewrite(settings.output, {"sums": OVERFITS, "words": FALLING, "noise": FLAT})
+    if parted:
+        interfere(settings.output, {("sums", "noise"): -0.5, ("words", "noise"): -0.5, ("sums", "words"): 0.5})
+    found = suggest(settings.output)
+    assert [one.tasks for one in found.runs] == ([("sums", "words"), ("noise",)] if parted else [TASKS])
+    for file, one in zip(write(found, tmp_path / "next.yaml"), found.runs, strict=True):
+        again = resolve(load(file))
+        make_plan(again, prepare(again))
+        assert ("balance.method" in by_name(one)) == (parted and "balance" in sections), "fixed, in place of replay"
+        if "balance" in sections:
+            assert again.balance.method == ("fixed" if parted else "replay")
+            assert bool(again.balance.options) == (not parted)
+    told = "\n".join(found.kept)
+    if "balance" in sections:
+        assert "freeze_after: balance.method: replay freezes the tasks that its record says were frozen" in told
+    if "loss" in sections:
+        assert "balance.method: loss.weighting: token does not look at the tasks' weights" in told
+    if "mixture" in SWEEPING[case] and parted:
+        assert [len(one.settings.mixture.stages) for one in found.runs] == [1, 1]
+
+
+def test_nothing_more_is_suggested_of_a_task_that_was_lost(run: Path) -> None:
+    rewrite(run, {"sums": [6.0, 5.0, 4.0, 3.0, 2.0, None, None, None], "words": FLAT[:8], "noise": FLAT[:8]})
+    found = suggest(run)
+    assert by_name(only(found)) == {}
+    told = "\n".join(found.notes)
+    assert "nothing can be said of sums (it has no finite loss since step " in told
+    assert "a lower optimizer.lr may be needed" in told
+
+
+def test_a_frozen_task_that_did_not_get_worse_has_not_overfitted(run: Path) -> None:
+    rewrite(run, {"sums": [6.0, 5.0, 4.0, 4.0, 4.0, 3.5, 3.2, 3.0], "words": FLAT[:8], "noise": FLAT[:8]})
+    step = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines() if "macro" in line][4]
+    frozen = {"step": step, "frozen": {"sums": {"best_step": 6, "best_loss": 4.0, "loss": 4.0}}}
+    (run / "balance.jsonl").write_text(json.dumps(frozen) + "\n")
+    assert by_name(only(suggest(run))) == {}
+
+
+def test_tasks_whose_names_begin_alike_keep_what_is_theirs(model_folder: Callable[[str], Path], tmp_path: Path) -> None:
+    """Task a.weight: its own line and that of a's weight have one dotted name; a.b's settings begin as those of a."""
+    tasks = settings_of_three(model_folder("llama"), tmp_path).tasks
+    named = {"a": tasks["sums"], "a.b": tasks["words"], "a.weight": tasks["noise"]}
+    settings = three_tasks(model_folder("llama"), tmp_path, tasks=named)
+    rewrite(settings.output, {"a": OVERFITS, "a.b": OVERFITS, "a.weight": FALLING})
+    found = suggest(settings.output)
+    lines = as_yaml(only(found), found).splitlines()
+    at = {line.split(":")[0].strip(): number for number, line in enumerate(lines)}
+    assert "# was" not in lines[at["a.weight"]]
+    assert "weight: 0.67  # was 1" in "\n".join(lines[at["a"] : at["a.b"]])
+    interfere(settings.output, {("a", "a.b"): -0.5, ("a", "a.weight"): -0.5, ("a.b", "a.weight"): 0.5}, tasks=[*named])
+    changed = {one.tasks: set(by_name(one)) for one in suggest(settings.output).runs}
+    assert {f"tasks.a.b.{name}" for name in ("weight", "epochs", "freeze_after")} <= changed["a.b", "a.weight"]
+    assert {"tasks.a.epochs", "tasks.a.freeze_after"} <= changed["a",]
+    assert not any(name.startswith(("tasks.a.b.", "tasks.a.weight.")) for name in changed["a",])
 
 
 def test_the_yaml_loads_and_every_changed_line_has_its_reason(run: Path, tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ mixture's stages made of it), about as many of them in a step, and so about as m
 
     mixture     by trained_tokens, one stage; weights N_k, epochs Σ N_k / Σ trained tokens of an epoch      N_k: task k's tokens in the run
     batch       samples_per_step = what a step of the run held of these tasks on average, at least 1
-                (data.packing: concat has no samples: tokens_per_step in that proportion, at least max_tokens)
+                (data.packing: concat has no samples: tokens_per_step in that proportion, in whole rows of max_tokens,
+                at least one)
     periods     validate.every, save.every and a warm-up in steps, scaled by the steps; nothing stops early, nothing is frozen
     balance     fixed
 """
@@ -108,7 +109,7 @@ def derived(run: RunRecord, settings: Settings, prepared: Prepared, tasks: Seque
     batch = settings.batch.model_dump()
     if data.packing == "concat":
         each = float((tokens_K / epoch_K * lengths_K).sum()) / run.steps
-        batch["tokens_per_step"] = max(settings.max_tokens, round(each))
+        batch["tokens_per_step"] = max(1, round(each / settings.max_tokens)) * settings.max_tokens
     else:
         batch |= {"tokens_per_step": None, "samples_per_step": max(1, round(float(samples_K.sum()) / run.steps))}
     plain = settings.model_dump(by_alias=True)

@@ -34,9 +34,10 @@ def task_names(runs: Sequence[RunRecord]) -> list[str]:
 
 
 def lowest(values: Sequence[float]) -> set[int]:
-    """The places of the lowest number; none where fewer than two are known."""
-    known = [value for value in values if math.isfinite(value)]
-    return {i for i, value in enumerate(values) if value == min(known)} if len(known) > 1 else set()
+    """The places of the lowest number; none where fewer than two are known (not NaN), or all of them are infinite."""
+    known = [value for value in values if not math.isnan(value)]
+    least = min(known, default=math.inf)
+    return {i for i, value in enumerate(values) if value == least} if len(known) > 1 and least < math.inf else set()
 
 
 def macro(values: Sequence[float]) -> float:

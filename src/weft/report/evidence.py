@@ -2,14 +2,18 @@
 
 A task is judged by its own validation losses after the start, if there are at least four:
 
-    overfits    two or more validations ago it was better, and the last loss is more than 1 % above that best; or it was frozen
+    overfits    two or more validations ago it was better (or it was frozen), and the last loss is more than 1 % above that best
     falling     the last quarter of the validations still brought a tenth of all that its loss ever fell
     flat        neither
     worse       it was never better than the base model
+
+A frozen task is judged up to the step at which it was frozen, for what came then was not its own training; it is never called falling.
+Nothing is said of a task whose last validation has no finite loss: the run has lost it, however it went before.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,31 +58,55 @@ class Trend:
 def trend(task: TaskRecord) -> Trend:
     """Judge one task by its validations."""
     everything = task.validation.finite
-    after = Series(everything.step_N[everything.step_N > 0], everything.value_N[everything.step_N > 0])
-    if not task.validation_tokens:
-        return Trend(task.name, "unknown", "it has no validation rows")
-    lost = len(task.validation) - len(everything)
-    if len(after) < FEWEST:
-        also = f", and {lost} with a loss that is not finite" if lost else ""
-        times = "validation" if len(after) == 1 else "validations"
-        return Trend(task.name, "unknown", f"{len(after)} {times} after the start{also}: at least {FEWEST} are needed")
-    value_N, step_N = after.value_N, after.step_N
+    after = _between(everything, 1, math.inf)
+    course = _between(everything, 1, task.frozen.step if task.frozen else math.inf)
+    if unknown := _nothing_to_say(task, everything, after, course):
+        return Trend(task.name, "unknown", unknown)
+    value_N, step_N = course.value_N, course.step_N
     best = int(np.argmin(value_N))
     last, lowest, start = float(value_N[-1]), float(value_N[best]), float(everything.value_N[0])
     at, end = int(step_N[best]), int(step_N[-1])
     fall = start - lowest
     if everything.step_N[0] == 0 and fall <= 0:
         why = f"its loss was never below the base model's {start:.4f}; the best was {lowest:.4f} at step {at}"
-        return Trend(task.name, "worse", why, at)
+        return Trend(task.name, "worse", f"{why}; it was frozen at step {task.frozen.step}" if task.frozen else why, at)
     patience = _patience(value_N[: best + 1])
-    if task.frozen or (len(value_N) - 1 - best >= 2 and last > lowest * (1 + RISEN)):
+    if (task.frozen or len(value_N) - 1 - best >= 2) and last > lowest * (1 + RISEN):
         why = f"its loss was best at step {at} ({lowest:.4f}) and rose to {last:.4f} at step {end}"
         return Trend(task.name, "overfits", f"{why}; it was frozen" if task.frozen else why, at, 0.0, patience)
+    if task.frozen:
+        why = f"it was frozen at step {task.frozen.step} with a loss of {last:.4f}, its best being {lowest:.4f} at step {at}"
+        later = f"; from then on, without training, it went to {after.value_N[-1]:.4f} at step {after.step_N[-1]:.0f}"
+        return Trend(task.name, "flat", f"{why}{later if len(after) > len(course) else ''}", at, 0.0, patience)
     quarter = max(1, len(value_N) // 4)
     late = float(value_N[-1 - quarter] - last) / fall if fall > 0 else 0.0
     before = int(step_N[-1 - quarter])
     why = f"from step {before} to {end} its loss went from {value_N[-1 - quarter]:.4f} to {last:.4f}, {late:.0%} of its whole fall"
     return Trend(task.name, "falling" if late >= LATE else "flat", why, at, late, patience)
+
+
+def _between(series: Series, first: float, last: float) -> Series:
+    """The points of the steps first … last."""
+    inside_N = (series.step_N >= first) & (series.step_N <= last)
+    return Series(series.step_N[inside_N], series.value_N[inside_N])
+
+
+def _nothing_to_say(task: TaskRecord, everything: Series, after: Series, course: Series) -> str:
+    """Why a task can't be judged by its finite losses (all, those after the start, those until it was frozen); empty where it can."""
+    if not task.validation_tokens:
+        return "it has no validation rows"
+    since = task.validation.lost_since
+    if since is not None:
+        told = f"it has no finite loss since step {since}"
+        if not len(everything):
+            return told
+        return f"{told}; the last one was {everything.value_N[-1]:.4f} at step {everything.step_N[-1]:.0f}"
+    if len(after) < FEWEST:
+        lost = len(task.validation) - len(everything)
+        also = f", and {lost} with a loss that is not finite" if lost else ""
+        times = "validation" if len(after) == 1 else "validations"
+        return f"{len(after)} {times} after the start{also}: at least {FEWEST} are needed"
+    return "" if len(course) else "it had no finite loss until it was frozen"
 
 
 def _patience(value_N: Floats) -> int:

@@ -56,6 +56,7 @@ def read_run(folder: Path) -> RunRecord:
         tasks=tuple(_task(name, metrics, balance, rows) for name in names),
         steps=metrics.steps,
         skipped=tuple(metrics.skipped),
+        spared=tuple(metrics.spared),
         loss=metrics.loss.series,
         rate=metrics.rate.series,
         norm=metrics.norm.series,
@@ -154,6 +155,7 @@ class _Metrics:
     timed: bool = True
     steps: int = 0
     skipped: list[int] = field(default_factory=list)
+    spared: list[int] = field(default_factory=list)
 
     def take(self, line: dict[str, Any]) -> None:
         if "validation" in line:
@@ -173,7 +175,7 @@ class _Metrics:
         self.timed = self.timed and "seconds" in line
         self.seconds += _number(line.get("seconds", 0.0))
         if "skipped" in line:
-            self.skipped.append(step)
+            (self.skipped if line["tasks"] else self.spared).append(step)
         for name, task in line["tasks"].items():
             trained = self.tasks[name]
             trained.loss.add(step, task["loss"])
@@ -187,10 +189,10 @@ class _Metrics:
             self.validation[name].add(step, task["loss"])
             self.validation_tokens[name] = _number(task["tokens"])
             losses[name] = _number(task["loss"])
-        finite = {name: loss for name, loss in losses.items() if math.isfinite(loss)}
         macro = _number(found["macro"]) if "macro" in found else _mean(list(losses.values()))
-        worst = max(finite, key=finite.__getitem__, default="")
-        self.validations.append(Validation(step, _number(found["loss"]), macro, worst, finite.get(worst, math.nan)))
+        rank = {name: loss if math.isfinite(loss) else math.inf for name, loss in losses.items()}
+        worst = max(rank, key=rank.__getitem__, default="")
+        self.validations.append(Validation(step, _number(found["loss"]), macro, worst, losses.get(worst, math.nan)))
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -226,10 +228,15 @@ class _Balance:
                 if name in self.weight:
                     self.weight[name].add(step, 0.0)
         if "shares" in line:
-            shares = {name: _number(value) for name, value in line["shares"].items()}
-            self.shares.append(Shares(step, int(line["pass"]), shares))
+            self._shares(step - 1, line)  # the line has the first step that takes from the pass
         if "interference" in line:
             self.interference.append(_interference(step, line["interference"]))
+
+    def _shares(self, step: int, line: dict[str, Any]) -> None:
+        if self.shares and self.shares[-1].step == step:  # one step went through more than one pass
+            self.shares.pop()
+        shares = {name: _number(value) for name, value in line["shares"].items()}
+        self.shares.append(Shares(step, int(line["pass"]), shares))
 
     def _numbers(self, step: int, found: dict[str, Any]) -> None:
         for name, value in found.items():

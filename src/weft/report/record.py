@@ -31,12 +31,19 @@ class Series:
         known_N = np.isfinite(self.value_N)
         return Series(self.step_N[known_N], self.value_N[known_N])
 
+    @property
+    def lost_since(self) -> int | None:
+        """The step from which on no value is finite; None where the last one is, or where there is none at all."""
+        known = np.flatnonzero(np.isfinite(self.value_N))
+        place = int(known[-1]) + 1 if len(known) else 0
+        return int(self.step_N[place]) if place < len(self) else None
+
     def __len__(self) -> int:
         return len(self.step_N)
 
 
 class Freeze(NamedTuple):
-    """When a task was frozen, and the best validation loss it had by then."""
+    """When a task was frozen, and the best validation loss it had by then; NaN where none was finite."""
 
     step: int
     best_step: int
@@ -85,6 +92,7 @@ class Validation(NamedTuple):
     loss: float
     macro: float
     worst_task: str
+    """The task with the largest loss; one whose loss is not finite is worse than all others. Empty where no task was validated."""
     worst_loss: float
 
 
@@ -106,7 +114,7 @@ class Interference(NamedTuple):
 
 
 class Shares(NamedTuple):
-    """The shares of the trained tokens that were asked for, from a pass on."""
+    """The shares of the trained tokens that were asked for, in force after `step` steps; of passes begun in one step, the last."""
 
     step: int
     number: int
@@ -127,7 +135,9 @@ class RunRecord:
     steps: int
     """Optimizer steps that were taken."""
     skipped: tuple[int, ...]
-    """Steps whose loss or gradient was not finite."""
+    """Steps that were not taken because their loss or gradient was not finite."""
+    spared: tuple[int, ...]
+    """Steps that had nothing to take, because all of their rows belong to tasks that were frozen."""
     loss: Series
     """The objective of every step."""
     rate: Series

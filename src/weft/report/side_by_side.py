@@ -18,6 +18,7 @@ import numpy as np
 from weft.report.compare import differing, run_names, task_names
 from weft.report.read import read_runs
 from weft.report.record import RunRecord, Series, Validation
+from weft.report.verdict import lost
 from weft.types import JsonValue
 
 
@@ -29,7 +30,7 @@ class Best(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """A task in a run. NaN and None: there was no such validation with a finite loss."""
+    """A task in a run. NaN and None: there was no such validation, or its loss was not finite."""
 
     last: float
     best: Best | None
@@ -54,7 +55,7 @@ class Column:
     macro_change: float
     """Best macro mean less the first run's; NaN unless both have the same tasks with the same rows."""
     worst: tuple[str, float] | None
-    """The task with the largest loss at the last validation."""
+    """The task with the largest loss at the last validation, and that loss; a loss that is not finite (NaN) is the largest."""
 
 
 @dataclass(frozen=True)
@@ -93,12 +94,6 @@ def best_of(series: Series) -> Best | None:
     return Best(float(known.value_N[place]), int(known.step_N[place]))
 
 
-def not_finite(run: RunRecord) -> int:
-    """How many steps were not taken because their loss or gradient was not finite; those of frozen tasks alone had nothing to take."""
-    trained = {float(step) for task in run.tasks for step in task.tokens.step_N}
-    return sum(float(step) in trained for step in run.skipped)
-
-
 def same_rows(one: RunRecord, other: RunRecord, task: str) -> bool:
     """Whether a task's validation rows and their tokens are the same in two runs."""
     data = [run.identity.get("data") for run in (one, other)]
@@ -130,7 +125,7 @@ def _column(name: str, run: RunRecord, first: RunRecord) -> Column:
 
 def _cell(run: RunRecord, first: RunRecord, name: str) -> Cell:
     task, other = run.task(name), first.task(name)
-    series = task.validation.finite if task else Series(np.zeros(0), np.zeros(0))
+    series = task.validation if task else Series(np.zeros(0), np.zeros(0))
     same = other is not None and same_rows(run, first, name)
     best = best_of(series)
     against = best_of(other.validation) if other and same else None
@@ -153,8 +148,9 @@ def _notes(runs: Sequence[RunRecord], columns: Sequence[Column]) -> list[str]:
         unmeasured = [task for task, cell in column.cells.items() if cell.best is None]
         if unmeasured:
             found.append(f"{column.name}: no finite validation loss after the start for {', '.join(unmeasured)}")
-        if lost := not_finite(run):
-            found.append(f"{column.name}: steps skipped, for their loss or gradient was not finite: {lost}")
+        found += [f"{column.name}: {line}" for line in lost(run)]
+        if run.skipped:
+            found.append(f"{column.name}: steps skipped, for their loss or gradient was not finite: {len(run.skipped)}")
         lacking = [task for task in first.cells if task not in column.cells]
         more = [task for task in column.cells if task not in first.cells]
         if lacking:

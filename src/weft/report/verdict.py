@@ -16,12 +16,13 @@ SAME = 0.005
 EARLIER = 0.01
 """A last validation loss this share above the task's best was better earlier."""
 
-Kind = Literal["better", "worse", "same", "unknown"]
+Kind = Literal["better", "worse", "same", "lost", "unknown"]
+"""`lost`: the last validation has no finite loss."""
 
 
 @dataclass(frozen=True)
 class TaskVerdict:
-    """How a task fared on its validation rows; NaN where nothing is known."""
+    """How a task fared on its validation rows; NaN where nothing is known. `first` and `best` are of its finite losses."""
 
     name: str
     kind: Kind
@@ -31,6 +32,8 @@ class TaskVerdict:
     best_step: int | None
     """Where it was best; the start counts too."""
     frozen: Freeze | None
+    lost_since: int | None = None
+    """The first of the validations at its end that have no finite loss."""
 
     @property
     def ratio(self) -> float:
@@ -44,16 +47,26 @@ class TaskVerdict:
 
 
 def of_task(task: TaskRecord) -> TaskVerdict:
-    known = task.validation.finite
+    known, since = task.validation.finite, task.validation.lost_since
+    kind: Kind = "unknown" if since is None else "lost"
     if not len(known):
-        return TaskVerdict(task.name, "unknown", math.nan, math.nan, math.nan, None, task.frozen)
-    first, last = float(known.value_N[0]), float(known.value_N[-1])
+        return TaskVerdict(task.name, kind, math.nan, math.nan, math.nan, None, task.frozen, since)
+    first, last = float(known.value_N[0]), float(task.validation.value_N[-1])
     best = int(np.argmin(known.value_N))
-    kind: Kind = "unknown"
-    if len(known) > 1:
+    if since is None and len(known) > 1:
         change = last - first
         kind = "same" if abs(change) <= SAME * abs(first) else "better" if change < 0 else "worse"
-    return TaskVerdict(task.name, kind, first, last, float(known.value_N[best]), int(known.step_N[best]), task.frozen)
+    lowest, at = float(known.value_N[best]), int(known.step_N[best])
+    return TaskVerdict(task.name, kind, first, last, lowest, at, task.frozen, since)
+
+
+def lost(run: RunRecord) -> list[str]:
+    """Which tasks have no finite loss at their end, and from which validation on."""
+    since: dict[int, list[str]] = {}
+    for task in run.tasks:
+        if (step := task.validation.lost_since) is not None:
+            since.setdefault(step, []).append(task.name)
+    return [f"{listed(names)}: no finite loss since step {step:,}" for step, names in sorted(since.items())]
 
 
 def best_validation(run: RunRecord, of: Literal["loss", "macro", "worst_loss"]) -> Validation | None:
@@ -65,22 +78,26 @@ def best_validation(run: RunRecord, of: Literal["loss", "macro", "worst_loss"]) 
 def headline(run: RunRecord) -> tuple[str, str]:
     """The verdict in one line, and its colour."""
     tasks = [of_task(task) for task in run.tasks]
-    by = {kind: [t.name for t in tasks if t.kind == kind] for kind in ("better", "worse", "same", "unknown")}
-    better, worse, same = by["better"], by["worse"], by["same"]
-    judged = len(better) + len(worse) + len(same)
-    if not judged:
+    by: dict[Kind, list[str]] = {"better": [], "worse": [], "same": [], "lost": [], "unknown": []}
+    for task in tasks:
+        by[task.kind].append(task.name)
+    better, worse, same, gone = by["better"], by["worse"], by["same"], by["lost"]
+    if len(by["unknown"]) == len(tasks):
         return (
             "No step was taken yet" if not run.steps else f"{_steps(run.steps)} trained; no task has two validations"
         ), ""
-    kind = "bad" if len(worse) > len(better) else "careful" if worse else "good"
+    kind = "bad" if gone or len(worse) > len(better) else "careful" if worse else "good"
     if len(tasks) == 1:
         x = tasks[0]
+        if x.lost_since is not None:
+            return f"{x.name} got worse: no finite validation loss since step {x.lost_since:,}", kind
         word = {"better": "got better", "worse": "got worse", "same": "stayed the same"}[x.kind]
         return f"{x.name} {word}: validation loss {x.first:.3f} → {x.last:.3f}", kind
     if len(better) == len(tasks):
         return f"{'Both' if len(tasks) == 2 else f'All {len(tasks)}'} tasks got better", kind
     told = [f"{len(better)} of {len(tasks)} tasks got better"]
     told += [f"{_some(worse)} got worse"] if worse else []
+    told += [f"{_some(gone)} got worse: no finite loss at the end"] if gone else []
     told += [f"{_some(same)} stayed the same"] if same else []
     told += (
         [f"{_some(by['unknown'])} {'was' if len(by['unknown']) == 1 else 'were'} not measured"] if by["unknown"] else []
@@ -94,25 +111,33 @@ def sentences(run: RunRecord) -> list[str]:
     told = []
     if run.final_step is None:
         told.append(f"The run has not come to its end: it goes on, or was interrupted. Shown up to step {run.steps:,}.")
+    told += [f"{line}." for line in lost(run)]
     told += _losses(run)
     worse = [f"{t.name} ({t.first:.3f} → {t.last:.3f})" for t in tasks if t.kind == "worse"]
     if worse and len(tasks) > 1:
         told.append(f"Worse than at the start: {listed(worse)}.")
     frozen = [t for t in tasks if t.frozen]
     if frozen:
-        named = [f"{t.name} at step {t.frozen.step:,} (best at {t.frozen.best_step:,})" for t in frozen if t.frozen]
-        told.append(f"Frozen: {listed(named)}.")
+        told.append(f"Frozen: {listed([_frozen(t.name, t.frozen) for t in frozen if t.frozen])}.")
     earlier = [t for t in tasks if t.was_better and not t.frozen]
     if earlier:
         named = [f"{t.name} by {100 * (t.last / t.best - 1):.1f} % at step {t.best_step:,}" for t in earlier]
         told.append(f"Better earlier: {listed(named)}.")
-    if run.skipped:
-        at = listed([f"{step:,}" for step in run.skipped])
-        told.append(f"{_steps(len(run.skipped))} skipped, for the loss or the gradient was not finite: {at}.")
+    for steps, why in (
+        (run.skipped, "the loss or the gradient was not finite"),
+        (run.spared, "all of the rows belong to frozen tasks"),
+    ):
+        if steps:
+            told.append(f"{_steps(len(steps))} skipped, for {why}: {listed([f'{step:,}' for step in steps])}.")
     both = [task.name for task in run.tasks if task.rows.both]
     if both:
         told.append(f"Rows of {listed(both)} were both trained on and looked at: the balancing saw what it trained.")
     return told
+
+
+def _frozen(name: str, freeze: Freeze) -> str:
+    best = f"best at {freeze.best_step:,}" if math.isfinite(freeze.best_loss) else "it never had a finite loss"
+    return f"{name} at step {freeze.step:,} ({best})"
 
 
 def _losses(run: RunRecord) -> list[str]:

@@ -94,7 +94,7 @@ def _print_runs(comparison: Comparison) -> None:
     ]
     rows.append(["macro mean", *(text for column in columns for text in _macro(column, first))])
     worst = [
-        [f"{c.worst[1]:.4f}" if c.worst else "–", c.worst[0] if c.worst else "", *([] if c is first else [""])]
+        [_loss(c.worst[1]) if c.worst else "–", c.worst[0] if c.worst else "", *([] if c is first else [""])]
         for c in columns
     ]
     rows.append(["worst task", *(text for texts in worst for text in texts)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from weft.page.markup import Markup, el
@@ -66,6 +65,6 @@ def _cards(run: RunRecord) -> list[tuple[str, str, str]]:
         best = verdict.best_validation(run, "macro")
         more = f"best {loss(best.macro)} at step {best.step:,}" if best else ""
         cards.append(("mean of the tasks' losses", loss(last.macro), more or f"{loss(first.macro)} at the start"))
-        if math.isfinite(last.worst_loss) and len(run.tasks) > 1:
+        if last.worst_task and len(run.tasks) > 1:
             cards.append(("largest of the tasks' losses", loss(last.worst_loss), last.worst_task))
     return cards

@@ -48,7 +48,7 @@ def _ratio(task: TaskRecord) -> Series | None:
     known = task.validation.finite
     if len(known) < 2 or known.value_N[0] <= 0:
         return None
-    return Series(known.step_N, known.value_N / known.value_N[0])
+    return Series(task.validation.step_N, task.validation.value_N / known.value_N[0])
 
 
 def weights(view: View) -> Markup | None:
@@ -133,9 +133,7 @@ def _asked(view: View) -> Markup | None:
         task.name: Series(steps, np.array([x.shares.get(task.name, math.nan) for x in asked]))
         for task in view.run.tasks
     }
-    caption = el(
-        "figcaption", f"Shares of the trained tokens that were asked for, from each of {len(asked):,} passes on"
-    )
+    caption = el("figcaption", "Shares of the trained tokens that were asked for, from each pass on")
     if view.few:
         return el(
             "figure",
@@ -168,9 +166,7 @@ def _lines(
     ]
     if not steps:
         drawn += [Curve(c.x_N, c.y_N, c.colour, "dots") for c in drawn if len(c.x_N) <= 40]
-    ends = {
-        name: float(series.finite.value_N[-1]) if len(series.finite) else math.nan for name, series in lines.items()
-    }
+    ends = {name: float(series.value_N[-1]) if len(series) else math.nan for name, series in lines.items()}
     ranked = sorted(ends, key=lambda name: (-ends[name] if math.isfinite(ends[name]) else math.inf, order.get(name, 0)))
     keys = [Key(colour(order.get(name, 0)), name, short(ends[name])) for name in ranked]
     picture = plot(drawn, view.end, label, most_points=view.points, from_zero=from_zero, level=level)
@@ -191,7 +187,7 @@ def _heat(
     at_B = edge_B[1:] if at_end else edge_B[:-1]
     rows = [
         Row(name, held(series.step_N, series.value_N, at_B), _last(series), f"{name}: {_last(series)} at the end")
-        for name, series in ((name, series.finite) for name, series in lines.items())
+        for name, series in lines.items()
     ]
     return heat(rows, shade, view.end, label)
 

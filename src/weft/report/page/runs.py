@@ -15,7 +15,7 @@ from weft.report import compare
 from weft.report.page.settings import written
 from weft.report.page.view import View, section
 from weft.report.record import RunRecord, Series
-from weft.report.verdict import listed, loss, of_task
+from weft.report.verdict import listed, loss, lost, of_task
 
 _MANY = 60
 
@@ -23,7 +23,7 @@ _MANY = 60
 def heading(view: View, runs: Sequence[RunRecord], names: Sequence[str]) -> Markup:
     """Which run is best, in plain words."""
     common = _common(runs)
-    last = [compare.macro([of_task(t).last for name in common if (t := run.task(name))]) for run in runs]
+    last = [compare.macro([_last(run, name) for name in common]) for run in runs]
     best = compare.lowest(last)
     told, kind = f"{len(runs)} runs", ""
     if best and len(best) == 1:
@@ -33,9 +33,11 @@ def heading(view: View, runs: Sequence[RunRecord], names: Sequence[str]) -> Mark
             for i, (value, name) in enumerate(zip(last, names, strict=True))
             if i != first and math.isfinite(value)
         )
-        told = f"{names[first]} is best: {last[first]:.3f} in the mean of the tasks, against {others[0][0]:.3f} of {others[0][1]}"
+        against = f", against {others[0][0]:.3f} of {others[0][1]}" if others else "; no other has a finite loss"
+        told = f"{names[first]} is best: {last[first]:.3f} in the mean of the tasks{against}"
         kind = "good"
     doubts = compare.not_comparable(runs)
+    doubts += [f"{name}: {line}." for name, run in zip(names, runs, strict=True) for line in lost(run)]
     lines = (
         [f"{name}: {_won(runs, common, i)}" for i, name in enumerate(names)]
         if common
@@ -58,7 +60,7 @@ def heading(view: View, runs: Sequence[RunRecord], names: Sequence[str]) -> Mark
 
 def _common(runs: Sequence[RunRecord]) -> list[str]:
     """The tasks that all runs have validated."""
-    having = [{task.name for task in run.tasks if len(task.validation.finite)} for run in runs]
+    having = [{task.name for task in run.tasks if len(task.validation)} for run in runs]
     return [name for name in compare.task_names(runs) if all(name in names for names in having)]
 
 
@@ -69,8 +71,10 @@ def _won(runs: Sequence[RunRecord], common: Sequence[str], number: int) -> str:
 
 
 def _last(run: RunRecord, name: str) -> float:
+    """Infinite where it is not finite, so that it is worse than all others; NaN where there is none."""
     task = run.task(name)
-    return of_task(task).last if task else math.nan
+    found = of_task(task) if task else None
+    return math.nan if found is None else math.inf if found.kind == "lost" else found.last
 
 
 def _best(run: RunRecord, name: str) -> float:
@@ -92,7 +96,7 @@ def side_by_side(view: View, runs: Sequence[RunRecord], names: Sequence[str]) ->
     if several:
         rows += [
             _losses(f"mean of {len(common)} tasks", *([compare.macro(values) for values in half] for half in columns)),
-            _losses("largest of them", *([max(values) for values in half] for half in columns)),
+            _losses("largest of them", *([float(np.max(values)) for values in half] for half in columns)),
         ]
     note = "Validation losses: the last one, and the lowest that the task ever had in that run. The lowest of each row is marked."
     return section(

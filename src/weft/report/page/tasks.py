@@ -17,7 +17,7 @@ from weft.report.verdict import TaskVerdict, loss, of_task
 
 _MANY = 60
 _MOST_COLUMNS = 12
-_WORDS = {"better": "good", "worse": "bad", "same": "careful", "unknown": ""}
+_WORDS = {"better": "good", "worse": "bad", "same": "careful", "lost": "bad", "unknown": ""}
 
 
 def overview(view: View) -> Markup:
@@ -40,6 +40,7 @@ def overview(view: View) -> Markup:
 
 def _row(view: View, task: TaskRecord, x: TaskVerdict) -> list[Child | Cell]:
     state = f"frozen at {x.frozen.step:,}" if x.frozen else {"unknown": "not measured"}.get(x.kind, x.kind)
+    state = _lost(x) or state
     known = task.validation.finite
     weight = task.weight.finite.value_N
     return [
@@ -54,6 +55,10 @@ def _row(view: View, task: TaskRecord, x: TaskVerdict) -> list[Child | Cell]:
         percent(mean_share(view, task)) if view.run.steps else "–",
         number(round(float(task.tokens.value_N.sum()))),
     ]
+
+
+def _lost(x: TaskVerdict) -> str:
+    return f"no finite loss since step {x.lost_since:,}" if x.lost_since is not None else ""
 
 
 def _ratio(x: TaskVerdict) -> str:
@@ -138,7 +143,7 @@ def _whole(view: View) -> Markup:
 
 def _panel(view: View, task: TaskRecord) -> Markup:
     x = of_task(task)
-    told = f"{x.first:.3f} → {x.last:.3f}" if math.isfinite(x.first) else "not validated"
+    told = _lost(x) or (f"{x.first:.3f} → {x.last:.3f}" if math.isfinite(x.first) else "not validated")
     marks = [Mark(x.frozen.step, f"frozen at step {x.frozen.step:,}")] if x.frozen else []
     drawing = plot(
         _lines(view, task, task.validation),
