@@ -126,9 +126,9 @@ def test_looks_are_told_with_what_they_cost(tmp_path: Path) -> None:
     text = Page(page([folder])).text
     assert "looks8seconds2.0seconds a look0.25tokens looked at800" in text
     assert f"per trained token{100 * 800 / trained:.1f} %" in text
-    assert "share of the time" not in text
+    assert "share of steps and looks" not in text
     write_lines(folder / "metrics.jsonl", [{**line, "seconds": 0.45} if "tasks" in line else line for line in lines])
-    assert "share of the time10.0 %" in Page(page([folder])).text
+    assert "share of steps and looks10.0 %" in Page(page([folder])).text
 
 
 def test_shares_asked_for_are_drawn_from_the_first_step_on(tmp_path: Path) -> None:

@@ -270,7 +270,12 @@ def test_the_result_is_the_best_by_the_measure_that_was_asked_for(
     }[final]
     best = min(validations, key=lambda step: measure(validations[step]))
     assert best != max(validations), "a run that is best at its end proves nothing"
-    assert json.loads((result.final / "manifest.json").read_text())["step"] == best
+    assert json.loads((result.final / "manifest.json").read_text())["step"] == result.final_step == best
+    tasks = validations[best]["tasks"]
+    assert result.losses_after == {name: task["loss"] for name, task in tasks.items()}
+    card = (result.final / "README.md").read_text()
+    assert f"of which this is step {best}" in card
+    assert all(f"{task['loss']:.4f}" in card for task in tasks.values())
 
 
 def test_every_tasks_best_checkpoint_is_kept(make_settings: Callable[..., Settings]) -> None:

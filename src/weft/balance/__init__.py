@@ -121,6 +121,8 @@ def options_of(settings: Settings) -> Section:
             if entry["type"] == "extra_forbidden":
                 of = f"there is no such option; {balance.method} has {', '.join(known) or 'none'}"
                 faults.append(f"balance.options.{name}: {of}{did_you_mean(name, known)}")
+            elif entry["type"] == "missing":
+                faults.append(f"balance.options.{name}: is required by balance.method: {balance.method}")
             else:
                 faults.append(f"balance.options{'.' if name else ''}{name}: {show(entry['input'])}: {entry['msg']}")
         raise ConfigError("\n".join(faults)) from error

@@ -35,7 +35,7 @@ def balance_conflicts(settings: Settings) -> Iterator[str]:
     asked = [f"tasks.{name}.freeze_after" for name, task in settings.tasks.items() if task.freeze_after]
     asked += ["validate.freeze_after"] if settings.validate_.freeze_after else []
     if asked and balance.method == "replay":
-        yield f"{asked[0]}: has no effect with balance.method: replay, for the record says who was frozen; leave it out"
+        yield f"{asked[0]}: has no effect with balance.method: replay, for the record says who was frozen; leave it out, or set it to null"
     asked += ["validate.interference"] if settings.validate_.interference else []
     asked += ["validate.stop_after"] if settings.validate_.stop_after else []
     asked += [f"save.final: {settings.save.final}"] if settings.save.final != "last" else []

@@ -38,7 +38,7 @@ def finish(run: Run) -> Path:
         save_model(run.objective.model, folder)
         write_tokenizer(run.tokenizer, template, folder)
         files.write_json(folder / ABOUT, about(run.settings, template))
-        (folder / "README.md").write_text(_card(run), "utf-8")
+        (folder / "README.md").write_text(_card(run, step), "utf-8")
         files.publish(folder, place, {"format": 1, "step": step})
     return place
 
@@ -60,9 +60,10 @@ def save_model(model: Any, folder: Path) -> None:
         model.save_pretrained(str(folder), safe_serialization=True, **options)
 
 
-def _card(run: Run) -> str:
+def _card(run: Run, step: int) -> str:
     """A short model card: what it is, what it learned, how to use it."""
-    records = [r["validation"] for r in read_journal(run.folder / "metrics.jsonl") if "validation" in r]
+    journal = read_journal(run.folder / "metrics.jsonl")
+    records = [r["validation"] for r in journal if "validation" in r and r["step"] <= step]
     lines = []
     for name in run.tasks:
         values = [record["tasks"][name]["loss"] for record in records if name in record["tasks"]]
@@ -78,7 +79,8 @@ tags: [weft, multi-task]
 ---
 # {run.folder.name}
 
-A {kind} trained with weft {__version__} on {len(run.tasks)} tasks from `{run.settings.model.base}`, {run.state.step} steps.
+A {kind} trained with weft {__version__} on {len(run.tasks)} tasks from `{run.settings.model.base}`: {run.state.step} steps,
+of which this is step {step}.
 
 | task | validation loss before | after |
 |---|---:|---:|

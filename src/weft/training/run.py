@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +28,12 @@ class RunResult:
     folder: Path
     final: Path
     steps: int
+    final_step: int
+    """The step that `final` is from."""
     losses_before: dict[str, float | None]
     """None where a loss was not a finite number."""
     losses_after: dict[str, float | None]
+    """Those of `final`: of the last validation up to its step."""
 
 
 def train(settings: Settings, progress: ProgressHook = silent) -> RunResult:
@@ -92,13 +96,15 @@ def is_done(folder: Path) -> bool:
 def result(folder: Path) -> RunResult:
     """What a finished run came to, read from its folder."""
     records = read_journal(folder / "metrics.jsonl")
-    validations = [r["validation"]["tasks"] for r in records if "validation" in r]
     steps = max((r["step"] for r in records), default=0)
+    final_step = int(json.loads((folder / "final" / files.MANIFEST).read_text("utf-8")).get("step", steps))
+    validations = [r["validation"]["tasks"] for r in records if "validation" in r and r["step"] <= final_step]
     before, after = (validations[0], validations[-1]) if validations else ({}, {})
     return RunResult(
         folder,
         folder / "final",
         steps,
+        final_step,
         {n: t["loss"] for n, t in before.items()},
         {n: t["loss"] for n, t in after.items()},
     )

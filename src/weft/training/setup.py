@@ -170,8 +170,8 @@ def _tell_balance(settings: Settings, weights: balance.Balance, looks: Looks, nu
     if looks.every and num_steps < FEW_LOOKS * each:
         logger.warning(
             "balance: in %d steps every task is looked at %d times after the start (every %d steps): too seldom for %s to act well; set "
-            "balance.every lower, at more cost, or balance.method: fixed",
-            *(num_steps, num_steps // each, each, method),
+            "balance.every: %d or less, at more cost, or balance.method: fixed",
+            *(num_steps, num_steps // each, each, method, max(1, num_steps // (FEW_LOOKS * len(looks.turns)))),
         )
     formula = FORMULAS[settings.loss.weighting]
     if settings.loss.focal:

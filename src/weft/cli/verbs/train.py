@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
 
     print_table(
         f"{result.folder}: {result.steps} steps",
-        ["task", "validation loss before", "after"],
+        ["task", "validation loss before", f"of the result (step {result.final_step})"],
         [[name, _loss(before), _loss(result.losses_after.get(name))] for name, before in result.losses_before.items()],
     )
     merge = f", weft merge {result.folder} OUT" if (result.final / "adapter_config.json").is_file() else ""
@@ -54,7 +54,7 @@ def _print_forecast(forecast: Forecast, console: Console) -> None:
         "what this run would do",
         [
             *("task", "format", "rows", "train", "validation", "tokens", "trained tokens"),
-            *("times seen", "rows × times", "share of training", "in steps"),
+            *("times seen", "rows × times", "share of trained tokens", "in steps"),
         ],
         [
             [

@@ -26,7 +26,7 @@ def looks(view: View) -> Markup | None:
         ("tokens looked at", f"{tokens:,.0f}"),
     ]
     if run.seconds:
-        facts.append(("share of the time", percent(seconds / (seconds + run.seconds))))
+        facts.append(("share of steps and looks", percent(seconds / (seconds + run.seconds))))
     if trained:
         facts.append(("per trained token", percent(tokens / trained)))
     note = "Looks at validation rows are what the balancing method sees. Nothing is trained on them."
