@@ -104,18 +104,18 @@ def _freeze(run: Run, losses: Mapping[str, float]) -> None:
 
 
 def _measure_interference(run: Run) -> None:
-    everyone = [k for turn in run.looks.turns for k in turn]
-    seen = look(run.looks, sorted(everyone), run.plan, run.settings, run.engine, run.objective, run.dtype, cosines=True)
+    """Record how the gradients of all tasks lie to one another."""
+    tasks = sorted(k for turn in run.looks.turns for k in turn)
+    seen = look(run.looks, tasks, run.plan, run.settings, run.engine, run.objective, run.dtype, cosines=True)
     if run.balance_record and seen.cosine_KK is not None:
-        named = sorted(everyone)
-        cosines = seen.cosine_KK[np.ix_(named, named)]
+        cosines = seen.cosine_KK[np.ix_(tasks, tasks)]
         run.balance_record.write(
             {
                 "step": run.state.step,
                 "interference": {
-                    "tasks": [run.tasks[k] for k in named],
+                    "tasks": [run.tasks[k] for k in tasks],
                     "cosine": [[_number(round(float(c), 6)) for c in row] for row in cosines],
-                    "norms": [_number(float(seen.norm_K[k])) for k in named],
+                    "norms": [_number(float(seen.norm_K[k])) for k in tasks],
                 },
             }
         )
